@@ -1,0 +1,287 @@
+"""The types through which the stages meet. Frozen; shapes are checked when built, values by ``validate``.
+
+Conventions (docs/conventions.md): metres, Z-up, OpenCV cameras, quaternions wxyz, linear scales and opacities.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+import torch
+
+from omni_gen3d.errors import InputError
+
+PartLabel = Literal["floor", "wall", "ceiling", "object"]
+PART_LABELS: tuple[PartLabel, ...] = ("floor", "wall", "ceiling", "object")
+
+
+def _expect_shape(name: str, value: torch.Tensor | np.ndarray, shape: tuple[int | None, ...]) -> None:
+    actual = tuple(value.shape)
+    if len(actual) != len(shape) or any(want not in (None, got) for want, got in zip(shape, actual, strict=True)):
+        wanted = "(" + ", ".join("*" if n is None else str(n) for n in shape) + ")"
+        raise InputError(f"{name} has shape {actual}; expected {wanted}.")
+
+
+def _expect_finite(name: str, value: torch.Tensor) -> None:
+    if not torch.isfinite(value).all():
+        bad = int((~torch.isfinite(value)).flatten(1).any(1).sum())
+        raise InputError(f"{name} holds NaN or infinite values in {bad} of {len(value)} rows; all must be finite.")
+
+
+@dataclass(frozen=True)
+class Cameras:
+    """Pinhole cameras of one image size.
+
+    Attributes:
+        world_to_camera: OpenCV camera frames (x right, y down, z forward), translation [m], shape ``(C, 4, 4)``.
+        intrinsics: ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` [pixels], pixel centres at ``i + 0.5``, shape ``(C, 3, 3)``.
+        width: Image width [pixels].
+        height: Image height [pixels].
+    """
+
+    world_to_camera: torch.Tensor
+    intrinsics: torch.Tensor
+    width: int
+    height: int
+
+    def __post_init__(self) -> None:
+        _expect_shape("world_to_camera", self.world_to_camera, (None, 4, 4))
+        _expect_shape("intrinsics", self.intrinsics, (len(self.world_to_camera), 3, 3))
+        if self.width < 1 or self.height < 1:
+            raise InputError(f"image size is {self.width}x{self.height}; both sides must be at least 1 pixel.")
+
+    def __len__(self) -> int:
+        return len(self.world_to_camera)
+
+    def __getitem__(self, index: slice | list[int] | torch.Tensor) -> Cameras:
+        return replace(self, world_to_camera=self.world_to_camera[index], intrinsics=self.intrinsics[index])
+
+    @property
+    def camera_to_world(self) -> torch.Tensor:
+        """Inverse of ``world_to_camera``, shape ``(C, 4, 4)``."""
+        return torch.linalg.inv(self.world_to_camera)
+
+    @property
+    def positions(self) -> torch.Tensor:
+        """Camera centres in the world [m], shape ``(C, 3)``."""
+        return self.camera_to_world[:, :3, 3]
+
+    def to(self, device: torch.device | str) -> Cameras:
+        return replace(self, world_to_camera=self.world_to_camera.to(device), intrinsics=self.intrinsics.to(device))
+
+
+@dataclass(frozen=True)
+class VideoLatents:
+    """What the video model imagined: latents of V trajectories that share their first frame.
+
+    Attributes:
+        latents: Raw tokenizer domain, shape ``(V, 16, T, h, w)``.
+        cameras: One trajectory after the other, frame after frame, ``V * num_frames`` cameras [scene units].
+        num_frames: Frames of each trajectory, ``8 * (T - 1) + 1``.
+    """
+
+    latents: torch.Tensor
+    cameras: Cameras
+    num_frames: int
+
+    def __post_init__(self) -> None:
+        _expect_shape("latents", self.latents, (None, 16, None, None, None))
+        views, _, latent_frames = self.latents.shape[:3]
+        if self.num_frames != 8 * (latent_frames - 1) + 1 or len(self.cameras) != views * self.num_frames:
+            raise InputError(
+                f"{views} trajectories of {latent_frames} latent frames need {views} x {8 * (latent_frames - 1) + 1} "
+                f"cameras; got {len(self.cameras)} for num_frames={self.num_frames}."
+            )
+
+
+@dataclass(frozen=True)
+class Gaussians:
+    """A set of 3D Gaussians.
+
+    Attributes:
+        means: Centres [m], shape ``(N, 3)``.
+        quats: Unit rotations wxyz, shape ``(N, 4)``.
+        scales: Standard deviations along the local axes [m], linear, shape ``(N, 3)``.
+        opacities: Linear, in [0, 1], shape ``(N,)``.
+        sh: Spherical-harmonics coefficients, coefficient-major, K = (degree + 1)^2, shape ``(N, K, 3)``.
+    """
+
+    means: torch.Tensor
+    quats: torch.Tensor
+    scales: torch.Tensor
+    opacities: torch.Tensor
+    sh: torch.Tensor
+
+    def __post_init__(self) -> None:
+        n = len(self.means)
+        _expect_shape("means", self.means, (None, 3))
+        _expect_shape("quats", self.quats, (n, 4))
+        _expect_shape("scales", self.scales, (n, 3))
+        _expect_shape("opacities", self.opacities, (n,))
+        _expect_shape("sh", self.sh, (n, None, 3))
+        if self.sh.shape[1] not in (1, 4, 9, 16):
+            raise InputError(f"sh has {self.sh.shape[1]} coefficients; allowed are 1, 4, 9, 16 (degree 0 to 3).")
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+    def __getitem__(self, index: slice | torch.Tensor) -> Gaussians:
+        return Gaussians(
+            self.means[index], self.quats[index], self.scales[index], self.opacities[index], self.sh[index]
+        )
+
+    @property
+    def sh_degree(self) -> int:
+        return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
+
+    def to(self, device: torch.device | str) -> Gaussians:
+        return Gaussians(
+            self.means.to(device),
+            self.quats.to(device),
+            self.scales.to(device),
+            self.opacities.to(device),
+            self.sh.to(device),
+        )
+
+    def validate(self) -> None:
+        """Check the values.
+
+        Raises:
+            InputError: The set is empty, a value is not finite, a scale is not positive, an opacity leaves [0, 1]
+                or a quaternion is not of unit length (tolerance 1e-3).
+        """
+        if len(self) == 0:
+            raise InputError("the scene holds 0 Gaussians; at least 1 is needed.")
+        for name in ("means", "quats", "scales", "opacities", "sh"):
+            _expect_finite(name, getattr(self, name).reshape(len(self), -1))
+        if (self.scales <= 0).any():
+            raise InputError(f"scales reach {float(self.scales.min()):.3g}; all must be positive (linear, in metres).")
+        if (self.opacities < 0).any() or (self.opacities > 1).any():
+            low, high = float(self.opacities.min()), float(self.opacities.max())
+            raise InputError(f"opacities range over [{low:.3g}, {high:.3g}]; they are linear and lie in [0, 1].")
+        worst = float((self.quats.norm(dim=-1) - 1).abs().max())
+        if worst > 1e-3:
+            raise InputError(f"quats are off unit length by up to {worst:.3g}; normalise them.")
+
+
+@dataclass(frozen=True)
+class TriMesh:
+    """A triangle mesh.
+
+    Attributes:
+        vertices: Positions [m], shape ``(V, 3)``, float32.
+        faces: Vertex indices, counter-clockwise seen from outside, shape ``(F, 3)``, int32.
+    """
+
+    vertices: np.ndarray
+    faces: np.ndarray
+
+    def __post_init__(self) -> None:
+        _expect_shape("vertices", self.vertices, (None, 3))
+        _expect_shape("faces", self.faces, (None, 3))
+        if len(self.faces) and (self.faces.min() < 0 or self.faces.max() >= len(self.vertices)):
+            raise InputError(
+                f"faces index {int(self.faces.min())}..{int(self.faces.max())}, but there are {len(self.vertices)} vertices."
+            )
+
+
+@dataclass(frozen=True)
+class ProxyPart:
+    """One labelled piece of a collision proxy."""
+
+    name: str
+    label: PartLabel
+    mesh: TriMesh
+
+
+@dataclass(frozen=True)
+class FreeSpace:
+    """Which voxels are known to be empty.
+
+    Attributes:
+        free: True where a camera ray passed and nothing solid is, shape ``(X, Y, Z)``, bool.
+        origin: World position of the low corner of voxel (0, 0, 0) [m], shape ``(3,)``.
+        voxel_size: Edge of a voxel [m].
+    """
+
+    free: np.ndarray
+    origin: np.ndarray
+    voxel_size: float
+
+
+@dataclass(frozen=True)
+class SpawnPose:
+    """Where a robot can stand: a point on the floor and a heading.
+
+    Attributes:
+        position: Point on the floor [m], shape ``(3,)`` as a tuple.
+        yaw: Heading about +Z, 0 along +X [rad].
+    """
+
+    position: tuple[float, float, float]
+    yaw: float
+
+
+@dataclass(frozen=True)
+class CollisionProxy:
+    """What robots collide with, where they may start, and how good it is.
+
+    Attributes:
+        parts: Labelled meshes; together they are the collider.
+        free_space: Voxels known to be empty.
+        spawn_poses: Up to 32 poses over the traversable floor; empty when no floor was seen.
+        scores: Named figures as stored in the manifest (faces, floor_height_m, depth_agreement_mean_mm, ...).
+        warnings: Sentences a user must read.
+    """
+
+    parts: tuple[ProxyPart, ...]
+    free_space: FreeSpace
+    spawn_poses: tuple[SpawnPose, ...]
+    scores: dict[str, float | int | bool | None]
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a scene came from; everything the manifest needs to make it again.
+
+    Attributes:
+        kind: ``static`` or ``dynamic``.
+        prompt: The text, or None.
+        input_sha256: Digest of the input picture or video file, or None.
+        seed: The seed of every random draw.
+        model: Name of the model family (``mini``, ``lyra``).
+        model_sha256: Digest over the weight files.
+        notes: Sentences about estimates made on the way ("field of view estimated: 61 degrees").
+    """
+
+    kind: Literal["static", "dynamic"]
+    prompt: str | None
+    input_sha256: str | None
+    seed: int | None
+    model: str
+    model_sha256: str | None
+    notes: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class GeneratedScene:
+    """A finished scene, levelled and metric, ready to be written.
+
+    Attributes:
+        gaussians: The splats.
+        cameras: The generating cameras; camera 0 is the input camera.
+        proxy: The collision proxy.
+        preview: What a person sees first, shape ``(H, W, 3)``, uint8 RGB.
+        provenance: Where it came from.
+        timings_s: Seconds per stage.
+    """
+
+    gaussians: Gaussians
+    cameras: Cameras
+    proxy: CollisionProxy
+    preview: np.ndarray
+    provenance: Provenance
+    timings_s: dict[str, float] = field(default_factory=dict)
