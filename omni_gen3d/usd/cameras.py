@@ -1,0 +1,82 @@
+"""The generating cameras as two ``Camera`` prims: the input view, and a flight with one time sample for each camera.
+
+A prim for each of some hundred cameras would be composed again under every copy of the environment; time samples are not.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from pxr import Gf, Sdf, Usd, UsdGeom
+
+from omni_gen3d.errors import InputError
+from omni_gen3d.geometry import UsdLens, lens_to_intrinsics, opencv_to_usd_camera, usd_lens, usd_to_opencv_camera
+from omni_gen3d.types import Cameras
+
+INPUT_NAME = "Input"
+FLIGHT_NAME = "Flight"
+_NEAR_FAR_M = (0.05, 500.0)
+
+
+def author_cameras(stage: Usd.Stage, path: str, cameras: Cameras) -> None:
+    """Define ``Input`` (camera 0) and ``Flight`` (camera i at time code i) as children of the prim at ``path``."""
+    matrices = opencv_to_usd_camera(cameras.camera_to_world.double().cpu()).numpy()
+    lenses = [usd_lens(matrix, cameras.width, cameras.height) for matrix in cameras.intrinsics.double().cpu()]
+    every_camera = [Usd.TimeCode(i) for i in range(len(cameras))]
+    _author_camera(stage, f"{path}/{INPUT_NAME}", cameras, matrices[:1], lenses[:1], [Usd.TimeCode.Default()])
+    _author_camera(stage, f"{path}/{FLIGHT_NAME}", cameras, matrices, lenses, every_camera)
+
+
+def read_cameras(prim: Usd.Prim) -> Cameras:
+    """All generating cameras below ``prim``, in the prim's own frame, float32.
+
+    Raises:
+        InputError: The flight is missing, holds no time sample, or its image size is not authored.
+    """
+    camera = UsdGeom.Camera(prim.GetChild(FLIGHT_NAME))
+    if not camera:
+        raise InputError(f"{prim.GetPath()} has no Camera '{FLIGHT_NAME}'; the generating cameras are stored there.")
+    width, height = (camera.GetPrim().GetAttribute(f"omni_gen3d:{side}").Get() for side in ("width", "height"))
+    times = UsdGeom.XformOp(camera.GetPrim().GetAttribute("xformOp:transform")).GetTimeSamples()
+    if not times or width is None or height is None:
+        raise InputError(f"{camera.GetPath()} lacks time samples or omni_gen3d:width and omni_gen3d:height.")
+    matrices = np.stack([np.array(camera.GetLocalTransformation(time)).T for time in times])
+    lenses = [
+        UsdLens(
+            focal_length=camera.GetFocalLengthAttr().Get(time),
+            horizontal_aperture=camera.GetHorizontalApertureAttr().Get(time),
+            vertical_aperture=camera.GetVerticalApertureAttr().Get(time),
+            horizontal_offset=camera.GetHorizontalApertureOffsetAttr().Get(time),
+            vertical_offset=camera.GetVerticalApertureOffsetAttr().Get(time),
+        )
+        for time in times
+    ]
+    return Cameras(
+        world_to_camera=torch.linalg.inv(usd_to_opencv_camera(torch.from_numpy(matrices))).float(),
+        intrinsics=torch.stack([lens_to_intrinsics(lens, width, height) for lens in lenses]).float(),
+        width=width,
+        height=height,
+    )
+
+
+def _author_camera(
+    stage: Usd.Stage,
+    path: str,
+    cameras: Cameras,
+    camera_to_world: np.ndarray,
+    lenses: list[UsdLens],
+    times: list[Usd.TimeCode],
+) -> None:
+    camera = UsdGeom.Camera.Define(stage, path)
+    camera.CreateClippingRangeAttr(Gf.Vec2f(*_NEAR_FAR_M))
+    for side in ("width", "height"):
+        attribute = camera.GetPrim().CreateAttribute(f"omni_gen3d:{side}", Sdf.ValueTypeNames.Int)
+        attribute.Set(getattr(cameras, side))
+    transform = camera.AddTransformOp()
+    for matrix, lens, time in zip(camera_to_world, lenses, times, strict=True):
+        transform.Set(Gf.Matrix4d(matrix.T.tolist()), time)
+        camera.CreateFocalLengthAttr().Set(lens.focal_length, time)
+        camera.CreateHorizontalApertureAttr().Set(lens.horizontal_aperture, time)
+        camera.CreateVerticalApertureAttr().Set(lens.vertical_aperture, time)
+        camera.CreateHorizontalApertureOffsetAttr().Set(lens.horizontal_offset, time)
+        camera.CreateVerticalApertureOffsetAttr().Set(lens.vertical_offset, time)

@@ -1,0 +1,92 @@
+"""A toy scene that several suites write to disk, read, break and drop bodies into."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import pytest
+import torch
+
+from omni_gen3d.geometry import intrinsics_from_fov, look_at
+from omni_gen3d.types import (
+    Cameras,
+    CollisionProxy,
+    FreeSpace,
+    Gaussians,
+    GeneratedScene,
+    PartLabel,
+    ProxyPart,
+    Provenance,
+    SpawnPose,
+    TriMesh,
+)
+
+_BOX_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float32)
+_BOX_FACES = np.array(
+    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4]]
+    + [[1, 5, 7], [1, 7, 3]],
+    dtype=np.int32,
+)
+
+
+def box_part(name: str, label: PartLabel, low: tuple[float, float, float], high: tuple[float, float, float]) -> ProxyPart:
+    """An axis-aligned box, faces counter-clockwise seen from outside."""
+    corners = np.array(low, np.float32) + _BOX_CORNERS * (np.array(high, np.float32) - np.array(low, np.float32))
+    return ProxyPart(name, label, TriMesh(corners, _BOX_FACES))
+
+
+def toy_gaussians(count: int, degree: int, generator: torch.Generator) -> Gaussians:
+    """Random splats in a 4 m x 4 m x 2 m room."""
+    quats = torch.randn(count, 4, generator=generator)
+    return Gaussians(
+        means=torch.rand(count, 3, generator=generator) * torch.tensor([4.0, 4.0, 2.0]) - torch.tensor([2.0, 2.0, 0.0]),
+        quats=quats / quats.norm(dim=1, keepdim=True),
+        scales=torch.rand(count, 3, generator=generator) * 0.05 + 0.005,
+        opacities=torch.rand(count, generator=generator),
+        sh=torch.randn(count, (degree + 1) ** 2, 3, generator=generator),
+    )
+
+
+def toy_cameras(count: int) -> Cameras:
+    """Cameras on an arc that look at the middle of the room, each with a focal length and principal point of its own."""
+    angle = torch.linspace(0, 1, count)
+    eyes = torch.stack([1.5 * torch.cos(angle), 1.5 * torch.sin(angle), 0.5 + 0.5 * angle], dim=-1)
+    intrinsics = intrinsics_from_fov(math.radians(60), 320, 176).repeat(count, 1, 1)
+    intrinsics[:, 0, 0] += torch.arange(count)
+    intrinsics[:, :2, 2] += torch.arange(count)[:, None] * torch.tensor([0.5, -0.25])
+    return Cameras(look_at(eyes, torch.tensor([0.0, 0.0, 0.3]).expand(count, 3)), intrinsics, width=320, height=176)
+
+
+@pytest.fixture
+def toy_scene() -> GeneratedScene:
+    """A room of 4 m x 4 m with its floor at z = 0, two walls, and a table of 1 m x 1 m x 0.5 m in the +x +y corner."""
+    generator = torch.Generator().manual_seed(0)
+    free = torch.rand(20, 20, 10, generator=generator).numpy() > 0.5
+    return GeneratedScene(
+        gaussians=toy_gaussians(50, degree=1, generator=generator),
+        cameras=toy_cameras(7),
+        proxy=CollisionProxy(
+            parts=(
+                box_part("floor", "floor", (-2, -2, -0.2), (2, 2, 0)),
+                box_part("wall_west", "wall", (-2.2, -2, 0), (-2, 2, 2)),
+                box_part("wall_east", "wall", (2, -2, 0), (2.2, 2, 2)),
+                box_part("table", "object", (0.5, 0.5, 0), (1.5, 1.5, 0.5)),
+            ),
+            free_space=FreeSpace(free, np.array([-2.0, -2.0, 0.0]), voxel_size=0.2),
+            spawn_poses=(SpawnPose((0.0, 0.0, 0.0), 0.5), SpawnPose((-1.0, -1.0, 0.0), -2.0)),
+            scores={"faces": 48, "floor_height_m": 0.0, "watertight": True, "depth_agreement_mean_mm": None},
+            warnings=("The ceiling was not seen.",),
+        ),
+        preview=(torch.rand(18, 32, 3, generator=generator) * 255).to(torch.uint8).numpy(),
+        provenance=Provenance(
+            kind="static",
+            prompt="a toy: room\nwith a table",
+            input_sha256=None,
+            seed=3,
+            model="mini",
+            model_sha256="0" * 64,
+            notes=("field of view estimated: 60 degrees",),
+        ),
+        timings_s={"decode": 0.25},
+    )
