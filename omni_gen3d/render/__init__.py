@@ -1,0 +1,92 @@
+"""The splat renderer: pictures, depth and opacity of a set of Gaussians, on a CPU or a GPU with the same image model.
+
+Forward only; a training loop that needs gradients calls its rasterizer itself.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+
+from omni_gen3d.errors import InputError
+from omni_gen3d.types import Cameras, Gaussians
+
+Backend = Literal["auto", "cpu", "cuda"]
+MAX_SIDE = 8192
+
+
+@dataclass(frozen=True)
+class RenderedViews:
+    """What C cameras see, float32, on the device of the Gaussians.
+
+    Attributes:
+        color: RGB over the background, in [0, 1], shape ``(C, H, W, 3)``.
+        depth: Expected distance along the optical axis [m], 0 where nothing is, shape ``(C, H, W)``.
+        alpha: Coverage, in [0, 1], shape ``(C, H, W)``.
+        median_depth: Depth of the Gaussian that takes a ray past half its coverage [m], 0 where none does, shape
+            ``(C, H, W)``; None from the cuda backend, whose rasterizer computes none.
+    """
+
+    color: torch.Tensor
+    depth: torch.Tensor
+    alpha: torch.Tensor
+    median_depth: torch.Tensor | None
+
+
+@torch.no_grad()
+def render(
+    gaussians: Gaussians,
+    cameras: Cameras,
+    *,
+    background: tuple[float, float, float] = (1.0, 1.0, 1.0),
+    near: float = 0.05,
+    far: float = 500.0,
+    backend: Backend = "auto",
+) -> RenderedViews:
+    """Render every camera.
+
+    The same Gaussians and cameras give the same bytes on a CPU, whatever the number of threads.
+
+    Args:
+        gaussians: The scene, spherical harmonics of degree 0 to 3.
+        cameras: C cameras, each side at most 8192 pixels.
+        background: RGB behind the scene, in [0, 1].
+        near: Gaussians whose centre is closer than this are left out [m].
+        far: Gaussians whose centre is farther than this are left out [m].
+        backend: ``auto`` follows the device of the Gaussians.
+
+    Raises:
+        InputError: A value is out of its range, or ``cuda`` is asked for while the Gaussians are elsewhere.
+        MissingDependencyError: The cuda backend needs gsplat and it is not installed.
+    """
+    gaussians.validate()
+    _expect_cameras(cameras)
+    if len(background) != 3 or not all(0 <= value <= 1 for value in background):
+        raise InputError(f"background is {background}; it must be three numbers in [0, 1].")
+    if not 0 < near < far:
+        raise InputError(f"near is {near} and far is {far}; they must satisfy 0 < near < far [m].")
+    if backend not in ("auto", "cpu", "cuda"):
+        raise InputError(f"backend is {backend!r}; allowed are 'auto', 'cpu' and 'cuda'.")
+    on_gpu = gaussians.means.is_cuda
+    if backend == "cuda" and not on_gpu:
+        raise InputError(f"backend is 'cuda', but the Gaussians are on {gaussians.means.device}; move them to cuda.")
+    if backend == "cuda" or (backend == "auto" and on_gpu):
+        from omni_gen3d.render.cuda import render_views
+    else:
+        from omni_gen3d.render.cpu import render_views
+    color, depth, alpha, median_depth = render_views(gaussians, cameras, background, near, far)
+    return RenderedViews(color.clamp(0, 1), depth, alpha, median_depth)
+
+
+def _expect_cameras(cameras: Cameras) -> None:
+    if max(cameras.width, cameras.height) > MAX_SIDE:
+        raise InputError(f"image size is {cameras.width}x{cameras.height}; at most {MAX_SIDE} pixels a side.")
+    if not (torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.intrinsics).all()):
+        raise InputError("the cameras hold NaN or infinite values; all must be finite.")
+    focal = cameras.intrinsics[:, (0, 1), (0, 1)]
+    if (focal <= 0).any():
+        raise InputError(f"a focal length is {float(focal.min()):.4g} pixels; all must be positive.")
+    if (cameras.intrinsics[:, 0, 1] != 0).any():
+        raise InputError("the cameras have skew; intrinsics[:, 0, 1] must be 0.")

@@ -1,0 +1,279 @@
+"""Compiled kernels of the cpu backend: EWA projection, lists of splats per tile, front-to-back compositing.
+
+The image model is 3D Gaussian splatting's (Kerbl et al. 2023) with the constants of gsplat 1.5. The order of every sum
+is fixed by the data and never by the number of threads.
+
+A projected Gaussian is stored as the profile that a row of pixels sees: along the row at height ``dy`` above or below
+its centre it is a 1D Gaussian with mean ``u + shear * dy`` and variance ``var_row``, weighted by
+``exp(-dy^2 / (2 var_y))``. Unlike the quadratic form, that has no differences of large numbers for long thin splats.
+"""
+
+from __future__ import annotations
+
+import math
+
+import numba
+import numpy as np
+
+TILE = 16
+BLUR = 0.3  # variance of a pixel [pixel^2], added to every projection
+MIN_ALPHA = 1 / 255
+GUARD = 0.15  # how far outside the picture, in picture sizes, the linearisation point may lie
+
+# Columns of the table of projected Gaussians; DEPTH is 0 for those that cannot be seen.
+U, V, VAR_Y, SHEAR, VAR_ROW, RIGHTMOST_DY, CUT, DEPTH = range(8)
+COLUMNS = 8
+
+# Rows of a tile's state: TILE values of each quantity, one quantity after the other.
+_TRANSMITTANCE, _LIVE, _RED, _GREEN, _BLUE, _DEPTH, _MEDIAN = (TILE * k for k in range(7))
+
+_BLOCK = 1024  # Gaussians that one thread projects in one go
+_PARTS = 32  # parts in which splats are listed
+
+_ZERO, _HALF, _ONE = np.float32(0), np.float32(0.5), np.float32(1)
+_MIN_ALPHA, _MAX_ALPHA, _MIN_TRANSMITTANCE = np.float32(MIN_ALPHA), np.float32(0.999), np.float32(1e-4)
+_LOG2_E, _LN_2 = np.float32(1 / math.log(2)), np.float32(math.log(2))
+_TAYLOR = tuple(np.float32(1 / math.factorial(k)) for k in range(7))
+_FAST = {"contract", "reassoc", "nsz"}  # everything of fastmath that does not assume finite numbers
+
+
+@numba.njit(parallel=True, cache=True)
+def project(means, quats, scales, opacities, world_to_camera, intrinsics, width, height, near, far):
+    """Project Gaussians into one camera (EWA splatting, Zwicker et al. 2001, eq. 20-31).
+
+    Args:
+        means, quats, scales, opacities: float32, shapes ``(N, 3)``, ``(N, 4)``, ``(N, 3)``, ``(N,)``.
+        world_to_camera, intrinsics: float64, shapes ``(4, 4)``, ``(3, 3)``.
+        width, height: Image size [pixels].
+        near, far: Depths between which a centre must lie [m].
+
+    Returns:
+        float64, shape ``(N, COLUMNS)`` [pixels, metres].
+    """
+    count = len(means)
+    splats = np.zeros((count, COLUMNS))
+    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+        for i in range(block * _BLOCK, min(count, (block + 1) * _BLOCK)):
+            _project_one(
+                means[i],
+                quats[i],
+                scales[i],
+                opacities[i],
+                world_to_camera,
+                intrinsics,
+                width,
+                height,
+                near,
+                far,
+                splats[i],
+            )
+    return splats
+
+
+@numba.njit(cache=True, inline="always")
+def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width, height, near, far, splat):
+    w2c = world_to_camera
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    mx, my, mz = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
+    x = w2c[0, 0] * mx + w2c[0, 1] * my + w2c[0, 2] * mz + w2c[0, 3]
+    y = w2c[1, 0] * mx + w2c[1, 1] * my + w2c[1, 2] * mz + w2c[1, 3]
+    z = w2c[2, 0] * mx + w2c[2, 1] * my + w2c[2, 2] * mz + w2c[2, 3]
+    if z < near or z > far or opacity <= MIN_ALPHA:
+        return
+
+    # Rows of the Jacobian of the projection times the camera's rotation, at a point held near the picture.
+    tx = min(max(x / z, -cx / fx - GUARD * width / fx), (width - cx) / fx + GUARD * width / fx)
+    ty = min(max(y / z, -cy / fy - GUARD * height / fy), (height - cy) / fy + GUARD * height / fy)
+    ax = fx / z * (w2c[0, 0] - tx * w2c[2, 0])
+    ay = fx / z * (w2c[0, 1] - tx * w2c[2, 1])
+    az = fx / z * (w2c[0, 2] - tx * w2c[2, 2])
+    bx = fy / z * (w2c[1, 0] - ty * w2c[2, 0])
+    by = fy / z * (w2c[1, 1] - ty * w2c[2, 1])
+    bz = fy / z * (w2c[1, 2] - ty * w2c[2, 2])
+
+    # Images (a, b) of the three scaled axes of the Gaussian.
+    qw, qx, qy, qz = np.float64(quat[0]), np.float64(quat[1]), np.float64(quat[2]), np.float64(quat[3])
+    s = 2 / (qw * qw + qx * qx + qy * qy + qz * qz)
+    s0, s1, s2 = np.float64(scale[0]), np.float64(scale[1]), np.float64(scale[2])
+    r00, r10, r20 = 1 - s * (qy * qy + qz * qz), s * (qx * qy + qw * qz), s * (qx * qz - qw * qy)
+    r01, r11, r21 = s * (qx * qy - qw * qz), 1 - s * (qx * qx + qz * qz), s * (qy * qz + qw * qx)
+    r02, r12, r22 = s * (qx * qz + qw * qy), s * (qy * qz - qw * qx), 1 - s * (qx * qx + qy * qy)
+    a0, b0 = s0 * (ax * r00 + ay * r10 + az * r20), s0 * (bx * r00 + by * r10 + bz * r20)
+    a1, b1 = s1 * (ax * r01 + ay * r11 + az * r21), s1 * (bx * r01 + by * r11 + bz * r21)
+    a2, b2 = s2 * (ax * r02 + ay * r12 + az * r22), s2 * (bx * r02 + by * r12 + bz * r22)
+    var_x = a0 * a0 + a1 * a1 + a2 * a2 + BLUR
+    var_y = b0 * b0 + b1 * b1 + b2 * b2 + BLUR
+    cov = a0 * b0 + a1 * b1 + a2 * b2
+    # Cauchy-Binet: the determinant as a sum of squares.
+    c0, c1, c2 = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
+    determinant = c0 * c0 + c1 * c1 + c2 * c2 + BLUR * (var_x + var_y - BLUR)
+
+    u, v = fx * x / z + cx, fy * y / z + cy
+    cut = 2 * math.log(opacity / MIN_ALPHA)  # squared Mahalanobis radius at which alpha falls to MIN_ALPHA
+    half_width, half_height = math.sqrt(cut * var_x), math.sqrt(cut * var_y)
+    if u + half_width < 0 or u - half_width > width or v + half_height < 0 or v - half_height > height:
+        return
+    splat[U], splat[V] = u, v
+    splat[VAR_Y], splat[SHEAR], splat[VAR_ROW] = var_y, cov / var_y, determinant / var_y
+    splat[RIGHTMOST_DY] = cov * math.sqrt(cut / var_x)
+    splat[CUT], splat[DEPTH] = cut, z
+
+
+@numba.njit(cache=True, inline="always")
+def _tile_range(low, high, tiles):
+    """First and one past the last of ``tiles`` tiles that the interval ``low .. high`` [pixels] touches."""
+    first = int(min(max(low / TILE, 0.0), tiles))
+    return first, int(min(max(high / TILE + 1, 0.0), tiles))
+
+
+@numba.njit(cache=True, inline="always")
+def _tiles_in_row(splat, row, tiles_x):
+    """Tiles of tile row ``row`` that the splat's ellipse touches: first and one past the last."""
+    low = row * TILE - splat[V]
+    half_height = math.sqrt(splat[CUT] * splat[VAR_Y])
+    low, high = max(low, -half_height), min(low + TILE, half_height)
+    right_dy = min(max(splat[RIGHTMOST_DY], low), high)
+    left_dy = min(max(-splat[RIGHTMOST_DY], low), high)
+    right_half = math.sqrt(max(0.0, splat[VAR_ROW] * (splat[CUT] - right_dy * right_dy / splat[VAR_Y])))
+    left_half = math.sqrt(max(0.0, splat[VAR_ROW] * (splat[CUT] - left_dy * left_dy / splat[VAR_Y])))
+    return _tile_range(
+        splat[U] + splat[SHEAR] * left_dy - left_half, splat[U] + splat[SHEAR] * right_dy + right_half, tiles_x
+    )
+
+
+@numba.njit(parallel=True, cache=True)
+def count_per_tile(splats, tiles_x, tiles_y):
+    """How many splats of each part of the table touch each tile, int64, shape ``(parts, tiles_y * tiles_x)``."""
+    counts = np.zeros((_PARTS, tiles_y * tiles_x), np.int64)
+    for part in numba.prange(_PARTS):
+        for i in range(part * len(splats) // _PARTS, (part + 1) * len(splats) // _PARTS):
+            half_height = math.sqrt(splats[i, CUT] * splats[i, VAR_Y])
+            top, bottom = _tile_range(splats[i, V] - half_height, splats[i, V] + half_height, tiles_y)
+            for row in range(top, bottom):
+                left, right = _tiles_in_row(splats[i], row, tiles_x)
+                for tile in range(row * tiles_x + left, row * tiles_x + right):
+                    counts[part, tile] += 1
+    return counts
+
+
+@numba.njit(parallel=True, cache=True)
+def list_per_tile(splats, tiles_x, tiles_y, first, starts, size):
+    """Indices of the splats that touch each tile of a run, in the order of the table.
+
+    Args:
+        splats: The table that was counted.
+        tiles_x, tiles_y: Tiles across and down the picture.
+        first: The first tile of the run.
+        starts: Where the list of each tile begins for each part, shape ``(parts, tiles in the run)``.
+        size: Length of all lists together.
+
+    Returns:
+        int32, shape ``(size,)``.
+    """
+    lists = np.empty(size, np.int32)
+    last = first + starts.shape[1]
+    for part in numba.prange(_PARTS):
+        cursors = starts[part].copy()
+        for i in range(part * len(splats) // _PARTS, (part + 1) * len(splats) // _PARTS):
+            half_height = math.sqrt(splats[i, CUT] * splats[i, VAR_Y])
+            top, bottom = _tile_range(splats[i, V] - half_height, splats[i, V] + half_height, tiles_y)
+            for row in range(max(top, first // tiles_x), min(bottom, (last - 1) // tiles_x + 1)):
+                left, right = _tiles_in_row(splats[i], row, tiles_x)
+                for tile in range(max(row * tiles_x + left, first), min(row * tiles_x + right, last)):
+                    lists[cursors[tile - first]] = i
+                    cursors[tile - first] += 1
+    return lists
+
+
+@numba.njit(cache=True, inline="always", fastmath=_FAST)
+def _exp(x):
+    """``exp`` of a float32 in [-80, 0] to 5e-7, in operations that the compiler can do on many numbers at once."""
+    power = np.int32(x * _LOG2_E - _HALF)
+    f = x - np.float32(power) * _LN_2
+    t = _TAYLOR
+    series = t[0] + f * (t[1] + f * (t[2] + f * (t[3] + f * (t[4] + f * (t[5] + f * t[6])))))
+    return series * np.int32((power + np.int32(127)) << np.int32(23)).view(np.float32)
+
+
+@numba.njit(cache=True, inline="always", fastmath=_FAST)
+def _blend_row(state, centre, peak, precision, opacity, red, green, blue, depth):
+    """Blend one splat behind what one row of a tile holds already; ``precision`` is 1 / variance."""
+    for x in range(TILE):
+        dx = np.float32(x) + _HALF - centre
+        exponent = max(peak - _HALF * precision * dx * dx, np.float32(-20))
+        alpha = min(_MAX_ALPHA, opacity * _exp(exponent))
+        alpha = alpha if alpha >= _MIN_ALPHA else _ZERO
+        before = state[_TRANSMITTANCE + x]
+        after = before * (_ONE - alpha)
+        live = state[_LIVE + x] if after > _MIN_TRANSMITTANCE else _ZERO
+        weight = alpha * before * live
+        state[_LIVE + x] = live
+        state[_TRANSMITTANCE + x] = before - weight
+        state[_MEDIAN + x] = depth if before > _HALF and after <= _HALF else state[_MEDIAN + x]
+        state[_RED + x] += weight * red
+        state[_GREEN + x] += weight * green
+        state[_BLUE + x] += weight * blue
+        state[_DEPTH + x] += weight * depth
+
+
+@numba.njit(parallel=True, cache=True, fastmath=_FAST)
+def composite(splats, paint, tiles_x, first, starts, lists, background, color, depth, alpha, median_depth):
+    """Fill the pixels of a run of tiles.
+
+    Args:
+        splats: Projected Gaussians, nearest first, shape ``(M, COLUMNS)``.
+        paint: Red, green, blue and opacity of each, float32, shape ``(M, 4)``.
+        tiles_x: Tiles across the picture.
+        first: The first tile of the run.
+        starts: Where the list of each tile begins, and the end, shape ``(tiles in the run + 1,)``.
+        lists: Indices into ``splats``.
+        background: RGB, float32, shape ``(3,)``.
+        color, depth, alpha, median_depth: Where to write, float32, shapes ``(H, W, 3)`` and ``(H, W)``.
+    """
+    height, width = alpha.shape
+    for tile in numba.prange(len(starts) - 1):
+        left, top = (first + tile) % tiles_x * TILE, (first + tile) // tiles_x * TILE
+        columns, rows = min(TILE, width - left), min(TILE, height - top)
+        state = np.zeros((TILE, 7 * TILE), np.float32)
+        state[:, _TRANSMITTANCE : _TRANSMITTANCE + TILE] = _ONE
+        state[:rows, _LIVE : _LIVE + columns] = _ONE
+
+        for k in range(starts[tile], starts[tile + 1]):
+            i = lists[k]
+            u, v = splats[i, U] - left, splats[i, V] - top
+            var_y, shear, cut = splats[i, VAR_Y], splats[i, SHEAR], splats[i, CUT]
+            precision = 1 / splats[i, VAR_ROW]
+            half_height = math.sqrt(cut * var_y)
+            begin = int(math.ceil(min(max(v - half_height - 0.5, 0.0), rows)))
+            end = int(math.floor(max(min(v + half_height - 0.5, rows - 1.0), -1.0))) + 1
+            for y in range(begin, end):
+                dy = y + 0.5 - v
+                centre, peak = u + shear * dy, -0.5 * dy * dy / var_y
+                outside = max(0.5 - centre, centre - TILE + 0.5, 0.0)
+                if 2 * peak - precision * outside * outside < -cut:
+                    continue
+                _blend_row(
+                    state[y],
+                    np.float32(centre),
+                    np.float32(peak),
+                    np.float32(precision),
+                    paint[i, 3],
+                    paint[i, 0],
+                    paint[i, 1],
+                    paint[i, 2],
+                    np.float32(splats[i, DEPTH]),
+                )
+            if k % 32 == 31 and not state[:, _LIVE : _LIVE + TILE].any():
+                break
+
+        for y in range(rows):
+            for x in range(columns):
+                remaining = state[y, _TRANSMITTANCE + x]
+                covered = _ONE - remaining
+                pixel = color[top + y, left + x]
+                pixel[0] = state[y, _RED + x] + remaining * background[0]
+                pixel[1] = state[y, _GREEN + x] + remaining * background[1]
+                pixel[2] = state[y, _BLUE + x] + remaining * background[2]
+                alpha[top + y, left + x] = covered
+                depth[top + y, left + x] = state[y, _DEPTH + x] / covered if covered > _ZERO else _ZERO
+                median_depth[top + y, left + x] = state[y, _MEDIAN + x]
