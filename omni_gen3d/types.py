@@ -78,17 +78,22 @@ class VideoLatents:
 
     Attributes:
         latents: Raw tokenizer domain, shape ``(V, 16, T, h, w)``.
-        cameras: One trajectory after the other, frame after frame, ``V * num_frames`` cameras [scene units].
+        cache_depth: Depth along z of the 3D cache at the last video frame of each latent frame [scene units], 0 where
+            the cache sees nothing, shape ``(V, T, 4h, 4w)``.
+        cameras: One trajectory after the other, frame after frame, ``V * num_frames`` cameras in the first camera's
+            frame. The scene unit is the median depth of the first frame.
         num_frames: Frames of each trajectory, ``8 * (T - 1) + 1``.
     """
 
     latents: torch.Tensor
+    cache_depth: torch.Tensor
     cameras: Cameras
     num_frames: int
 
     def __post_init__(self) -> None:
         _expect_shape("latents", self.latents, (None, 16, None, None, None))
-        views, _, latent_frames = self.latents.shape[:3]
+        views, _, latent_frames, height, width = self.latents.shape
+        _expect_shape("cache_depth", self.cache_depth, (views, latent_frames, 4 * height, 4 * width))
         if self.num_frames != 8 * (latent_frames - 1) + 1 or len(self.cameras) != views * self.num_frames:
             raise InputError(
                 f"{views} trajectories of {latent_frames} latent frames need {views} x {8 * (latent_frames - 1) + 1} "

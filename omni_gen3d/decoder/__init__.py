@@ -1,0 +1,1 @@
+"""Latent 3DGS decoders: video latents in, Gaussians out."""

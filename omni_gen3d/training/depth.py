@@ -1,0 +1,113 @@
+"""Training of the depth network on single pictures of procedural worlds."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+
+from omni_gen3d.checkpoints import load_network
+from omni_gen3d.training.clips import Pool, sample_pictures, to_bytes
+from omni_gen3d.training.loop import Host, TrainingConfig, fit
+from omni_gen3d.training.losses import gradient_difference
+from omni_gen3d.training.worlds import compile_renderer, world_generator
+from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, ray_image
+
+DEFAULTS = TrainingConfig(
+    minutes=6, batch_size=64, learning_rate=2e-3, ema_decay=0.995, log_every_s=60, pool_size=20_000
+)
+_PICTURES_PER_CHUNK = 64
+_VALIDATION_PICTURES = 64
+_FILL_SHARE = 0.15
+_UNKNOWN_CAMERA_SHARE = 0.3
+
+
+def disturb(pictures: torch.Tensor) -> torch.Tensor:
+    """Random exposure, contrast, tint, blur and noise, so that decoded and real pictures are no surprise.
+
+    Args:
+        pictures: In [0, 1], shape ``(B, 3, H, W)``.
+    """
+    count, device = len(pictures), pictures.device
+
+    def uniform(low: float, high: float, channels: int = 1) -> torch.Tensor:
+        return low + (high - low) * torch.rand(count, channels, 1, 1, device=device)
+
+    pictures = pictures.clamp(1e-4, 1) ** uniform(0.6, 1.6) * uniform(0.75, 1.2) * uniform(0.88, 1.12, 3)
+    mean = pictures.mean((1, 2, 3), keepdim=True)
+    pictures = mean + (pictures - mean) * uniform(0.7, 1.2)
+    blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
+    pictures = torch.lerp(pictures, blurred, uniform(-0.3, 1.0))
+    return (pictures + uniform(0, 0.04) * torch.randn_like(pictures)).clamp(0, 1)
+
+
+def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | None) -> None:
+    """Train depth and field of view: L1 of log depth + its gradients, and L1 of the log tangent of half the field of
+    view on the pictures whose rays are withheld."""
+    started_at = time.time()
+    torch.manual_seed(config.seed)
+    network = DepthNetwork() if resume is None else load_network(DepthNetwork, resume).train().requires_grad_(True)
+    network.to(host.device)
+    forward = torch.compile(network, dynamic=False) if host.compiles else network
+    if host.compiles:
+        compile_renderer()
+    torch.manual_seed(config.seed + host.rank)
+    generator = world_generator(config.seed * 1000 + 500 + host.rank, "train", host.device)
+    pool = Pool(config.pool_size)
+
+    def add_pictures() -> None:
+        views, clips = sample_pictures(_PICTURES_PER_CHUNK, config.height, config.width, generator)
+        pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
+
+    add_pictures()
+    filling_began = time.time()
+    while pool.size < config.pool_size and time.time() - filling_began < _FILL_SHARE * config.minutes * 60:
+        add_pictures()
+    heldout = world_generator(config.seed, "heldout", host.device)
+    _, validation = sample_pictures(_VALIDATION_PICTURES, config.height, config.width, heldout)
+    steps = 0
+
+    def predict(pictures: torch.Tensor, rays: torch.Tensor, network: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+        with torch.autocast(host.device.type, torch.bfloat16):
+            return network(pictures * 2 - 1, rays)
+
+    def step_loss(progress: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        nonlocal steps
+        steps += 1
+        if steps % 4 == 0:
+            add_pictures()
+        batch = pool.draw(config.batch_size)
+        flipped = torch.rand(config.batch_size, device=host.device) < 0.5
+        rgb = torch.where(flipped[:, None, None, None], batch["rgb"].flip(-1), batch["rgb"])
+        depth = torch.where(flipped[:, None, None], batch["depth"].flip(-1), batch["depth"]).float()
+        unknown = torch.rand(config.batch_size, device=host.device) < _UNKNOWN_CAMERA_SHARE
+        rays = ray_image(batch["intrinsics"], config.height, config.width) * (~unknown)[:, None, None, None]
+        log_depth, tangent = predict(disturb(rgb.float() / 255), rays, forward)
+        target = depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
+        depth_error = (log_depth - target).abs().mean()
+        true_tangent = config.width / 2 / batch["intrinsics"][:, 0, 0]
+        fov_error = ((tangent.clamp(min=1e-3) / true_tangent).log().abs() * unknown).sum() / unknown.sum().clamp(min=1)
+        loss = depth_error + 0.5 * gradient_difference(log_depth[:, None], target[:, None]) + 0.2 * fov_error
+        return loss, {"log_depth_l1": depth_error.detach(), "log_tangent_l1": fov_error.detach()}
+
+    def evaluate() -> dict[str, float]:
+        pictures, true = validation.rgb[:, :, 0], validation.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+        rays = ray_image(validation.intrinsics, config.height, config.width)
+        log_depth, _ = predict(pictures, rays, network)
+        _, tangent = predict(pictures, torch.zeros_like(rays), network)
+        relative = ((log_depth.exp() - true).abs() / true).mean()
+        fov_error = (tangent.atan() - (config.width / 2 / validation.intrinsics[:, 0, 0]).atan()).abs().mean() * 2
+        return {"absrel": float(relative), "fov_error_deg": float(torch.rad2deg(fov_error))}
+
+    fit(
+        network,
+        step_loss,
+        evaluate,
+        config,
+        host,
+        out,
+        started_at=started_at,
+        adam_names=("stem", "depth_head", "fov_head"),
+    )

@@ -1,0 +1,122 @@
+"""Self-distillation material: scenes that the trained diffusion model imagined, with its own RGB as the teacher."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from omni_gen3d.geometry import intrinsics_from_focal
+from omni_gen3d.training.clips import TEXT_FOCAL
+from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, ray_image
+from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_picture, picture_from_text
+from omni_gen3d.video.text import encode_text
+from omni_gen3d.video.tokenizer import decode_raw
+from omni_gen3d.video.trajectories import (
+    TRAJECTORY_NAMES,
+    centre_facing,
+    sample_distances,
+    trajectory_positions,
+)
+
+PICTURE_STEPS = 24
+PICTURE_GUIDANCE = 3.0
+VIDEO_STEPS = 4
+
+
+@dataclass(frozen=True)
+class Scenes:
+    """B imagined scenes; lengths in scene units (the first frame's median depth is 1).
+
+    Attributes:
+        latents: Raw domain, shape ``(B, V, 16, T, h, w)``.
+        cache_depth: Shape ``(B, V, T, 4h, 4w)``.
+        warped_depth: 3D cache at half resolution, every frame, shape ``(B, V, L, 4h, 4w)``.
+        teacher: The RGB decoder's frames, in [0, 1], shape ``(B, V, 3, L, H, W)``.
+        camera_to_first: Shape ``(B, V, L, 4, 4)``.
+        intrinsics: Shape ``(B, 3, 3)``.
+        metres_per_unit: Median estimated depth, shape ``(B,)``.
+        prompts: One a scene.
+    """
+
+    latents: torch.Tensor
+    cache_depth: torch.Tensor
+    warped_depth: torch.Tensor
+    teacher: torch.Tensor
+    camera_to_first: torch.Tensor
+    intrinsics: torch.Tensor
+    metres_per_unit: torch.Tensor
+    prompts: list[str]
+
+
+@torch.no_grad()
+def imagine_scenes(
+    model: VideoModel,
+    picture: torch.Tensor,
+    first: torch.Tensor,
+    intrinsics: torch.Tensor,
+    prompts: list[str],
+    text: torch.Tensor,
+    num_frames: int,
+    generator: torch.Generator,
+) -> Scenes:
+    """Imagine six trajectories around first frames in [-1, 1], shape ``(B, 3, H, W)``, with latents ``first``."""
+    count, _, height, width = picture.shape
+    log_depth, _ = model.depth(picture, ray_image(intrinsics, height, width))
+    depth = log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    metres_per_unit = depth.flatten(1).median(1).values
+    distances = sample_distances(count, generator, picture.device)
+    camera_to_first = centre_facing(trajectory_positions(distances, num_frames))
+    views = len(TRAJECTORY_NAMES)
+    noise = draw_noise(count * views, (num_frames - 1) // 8 + 1, height, width, generator)
+    imagined = imagine(
+        model,
+        picture,
+        first,
+        depth / metres_per_unit[:, None, None],
+        intrinsics,
+        camera_to_first,
+        text,
+        noise,
+        steps=VIDEO_STEPS,
+    )
+    teacher = torch.stack([decode_raw(model.tokenizer, imagined.latents[:, v]) for v in range(views)], 1)
+    return Scenes(
+        latents=imagined.latents,
+        cache_depth=imagined.cache_depth,
+        warped_depth=imagined.warped_depth,
+        teacher=(teacher / 2 + 0.5).clamp(0, 1),
+        camera_to_first=camera_to_first,
+        intrinsics=intrinsics,
+        metres_per_unit=metres_per_unit,
+        prompts=prompts,
+    )
+
+
+@torch.no_grad()
+def scenes_from_prompts(
+    model: VideoModel, prompts: list[str], height: int, width: int, num_frames: int, generator: torch.Generator
+) -> Scenes:
+    """Scenes from text alone, as ``generate`` makes them."""
+    device = generator.device
+    text = encode_text(prompts, device).float()
+    noise = draw_noise(len(prompts), 1, height, width, generator)
+    picture, first = picture_from_text(model, text, noise, steps=PICTURE_STEPS, guidance=PICTURE_GUIDANCE)
+    intrinsics = intrinsics_from_focal(TEXT_FOCAL * width, width, height).to(device).expand(len(prompts), 3, 3)
+    return imagine_scenes(model, picture, first, intrinsics, prompts, text, num_frames, generator)
+
+
+@torch.no_grad()
+def scenes_from_pictures(
+    model: VideoModel,
+    pictures: torch.Tensor,
+    intrinsics: torch.Tensor,
+    prompts: list[str],
+    num_frames: int,
+    generator: torch.Generator,
+) -> Scenes:
+    """Scenes around given first frames in [0, 1], shape ``(B, 3, H, W)``."""
+    picture = pictures * 2 - 1
+    text = encode_text(prompts, generator.device).float()
+    first = latent_of_picture(model, picture)
+    return imagine_scenes(model, picture, first, intrinsics, prompts, text, num_frames, generator)

@@ -1,0 +1,84 @@
+"""The depth network of the mini model: one picture to metric depth, and to a field of view when none is known."""
+
+from __future__ import annotations
+
+import torch
+import torch.nn.functional as F
+from diffusers import ConfigMixin, ModelMixin
+from diffusers.configuration_utils import register_to_config
+from torch import nn
+
+from omni_gen3d.geometry import intrinsics_from_fov, pixel_rays
+from omni_gen3d.layers import ResidualBlock, TransformerBlock
+
+MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
+
+
+class DepthNetwork(ModelMixin, ConfigMixin):
+    """A U-Net over one picture, with self-attention at 1/16 of the resolution.
+
+    It sees the picture and, where the camera is known, the direction of every pixel's ray; a second head reads the
+    horizontal field of view from the picture alone.
+    """
+
+    @register_to_config
+    def __init__(self, channels: tuple[int, ...] = (48, 96, 160, 224), num_attention_layers: int = 3) -> None:
+        super().__init__()
+        self.stem = nn.Conv2d(4 * 5, channels[0], 3, padding=1)
+        self.encode = nn.ModuleList([ResidualBlock(c) for c in channels])
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 2, stride=2) for a, b in zip(channels, channels[1:], strict=False)])
+        self.attention = nn.ModuleList([TransformerBlock(channels[-1], 32) for _ in range(num_attention_layers)])
+        self.up = nn.ModuleList([nn.Conv2d(b, 4 * a, 1) for a, b in zip(channels, channels[1:], strict=False)])
+        self.decode = nn.ModuleList([ResidualBlock(c) for c in channels[:-1]])
+        self.depth_head = nn.Conv2d(channels[0], 4, 3, padding=1)
+        self.fov_head = nn.Linear(channels[-1], 1)
+
+    def forward(self, image: torch.Tensor, rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Predict log depth and field of view.
+
+        Args:
+            image: RGB in [-1, 1], shape ``(B, 3, H, W)``, sides divisible by 16.
+            rays: x / z and y / z of every pixel's ray, zeros where the camera is unknown, shape ``(B, 2, H, W)``.
+
+        Returns:
+            Natural logarithm of the depth along z [m], shape ``(B, H, W)``, and the tangent of half the horizontal
+            field of view, shape ``(B,)``; the latter is trained with zero rays.
+        """
+        x = self.stem(F.pixel_unshuffle(torch.cat([image, rays], dim=1), 2))
+        skips = []
+        for i, block in enumerate(self.encode):
+            x = block(x)
+            if i < len(self.down):
+                skips.append(x)
+                x = self.down[i](x)
+        height, width = x.shape[-2:]
+        tokens = x.flatten(2).transpose(1, 2)
+        for block in self.attention:
+            tokens = block(tokens)
+        tangent = F.softplus(self.fov_head(tokens.mean(1)))[:, 0]
+        x = tokens.transpose(1, 2).unflatten(2, (height, width))
+        for up, block, skip in zip(reversed(self.up), reversed(self.decode), reversed(skips), strict=True):
+            x = block(skip + F.pixel_shuffle(up(x), 2))
+        log_depth = 1.0 + F.pixel_shuffle(self.depth_head(F.silu(x)), 2)[:, 0]
+        return log_depth.float(), tangent.float()
+
+
+def ray_image(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor:
+    """x / z and y / z of every pixel's ray, shape ``(B, 2, H, W)``, for ``intrinsics (B, 3, 3)``."""
+    return pixel_rays(intrinsics, height, width)[..., :2].permute(0, 3, 1, 2)
+
+
+@torch.no_grad()
+def estimate_fov(network: DepthNetwork, image: torch.Tensor) -> float:
+    """Horizontal field of view [rad] of one picture in [-1, 1], shape ``(3, H, W)``."""
+    _, tangent = network(image[None], torch.zeros_like(image[None, :2]))
+    return 2 * float(torch.atan(tangent[0]))
+
+
+@torch.no_grad()
+def estimate_depth(network: DepthNetwork, image: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
+    """Depth along z [m], shape ``(H, W)``, of one picture in [-1, 1], shape ``(3, H, W)``."""
+    height, width = image.shape[-2:]
+    intrinsics = intrinsics_from_fov(fov_x_rad, width, height).to(image)
+    log_depth, _ = network(image[None], ray_image(intrinsics[None], height, width))
+    return log_depth[0].exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
