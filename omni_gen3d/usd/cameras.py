@@ -1,6 +1,6 @@
 """The generating cameras as two ``Camera`` prims: the input view, and a flight with one time sample for each camera.
 
-A prim for each of some hundred cameras would be composed again under every copy of the environment; time samples are not.
+A prim for each of some hundred cameras would be composed again under every copy of the environment; samples are not.
 """
 
 from __future__ import annotations

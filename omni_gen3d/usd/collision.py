@@ -72,7 +72,9 @@ def _author_part(stage: Usd.Stage, path: str, part: ProxyPart, material: UsdShad
     vertices = np.ascontiguousarray(part.mesh.vertices, dtype=np.float32)
     faces = np.ascontiguousarray(part.mesh.faces, dtype=np.int32)
     if len(faces) == 0 or not np.isfinite(vertices).all():
-        raise InputError(f"part '{part.name}' has {len(faces)} faces; a collider needs at least 1, and finite vertices.")
+        raise InputError(
+            f"part '{part.name}' has {len(faces)} faces; a collider needs at least 1, and finite vertices."
+        )
     mesh = UsdGeom.Mesh.Define(stage, path)
     mesh.CreatePointsAttr(Vt.Vec3fArray.FromNumpy(vertices))
     mesh.CreateFaceVertexCountsAttr(Vt.IntArray.FromNumpy(np.full(len(faces), 3, dtype=np.int32)))
@@ -108,6 +110,4 @@ def _read_mesh(mesh: UsdGeom.Mesh) -> TriMesh:
         raise InputError(f"{mesh.GetPath()} lacks points or faces.")
     if (np.asarray(counts) != 3).any() or len(indices) != 3 * len(counts):
         raise InputError(f"{mesh.GetPath()} is not made of triangles only.")
-    return TriMesh(
-        np.array(points, dtype=np.float32).reshape(-1, 3), np.array(indices, dtype=np.int32).reshape(-1, 3)
-    )
+    return TriMesh(np.array(points, dtype=np.float32).reshape(-1, 3), np.array(indices, dtype=np.int32).reshape(-1, 3))

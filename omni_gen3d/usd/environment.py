@@ -23,13 +23,12 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.types import Cameras, Gaussians, GeneratedScene, ProxyPart
 from omni_gen3d.usd.cameras import author_cameras, read_cameras
 from omni_gen3d.usd.collision import author_collision, read_parts
-from omni_gen3d.usd.manifest import SCHEMA_VERSION, FileDigest, Manifest
+from omni_gen3d.usd.manifest import DESCRIBED_FILES, SCHEMA_VERSION, FileDigest, Manifest, Point
 from omni_gen3d.usd.splats import author_splats, gaussians_extent, read_splats
-from omni_gen3d.usd.stage import new_stage, open_stage, save_stage
+from omni_gen3d.usd.stage import new_stage, open_stage, reading, save_stage
 from omni_gen3d.usd.target import (
     CAMERAS_NAME,
     COLLISION_NAME,
-    ENVIRONMENT_FILES,
     MANIFEST_NAME,
     PREVIEW_NAME,
     ROOT_NAME,
@@ -60,10 +59,10 @@ class Environment:
 def write_environment(scene: GeneratedScene, directory: Path | str) -> Path:
     """Write ``scene`` as the folder ``directory`` and return the path of its ``environment.usda``.
 
-    The same scene gives the same bytes; only ``timings_s`` in ``environment.yaml`` holds what the scene's holds.
+    The same scene gives the same bytes in every file.
 
     Raises:
-        InputError: The folder cannot be written (see ``check_target``), or the scene holds a value that is out of range.
+        InputError: The folder cannot be written (see ``check_target``), or a value of the scene is out of range.
     """
     with replacing(directory) as folder:
         _write_splats(scene, folder / SPLATS_NAME)
@@ -71,7 +70,7 @@ def write_environment(scene: GeneratedScene, directory: Path | str) -> Path:
         _write_cameras(scene, folder / CAMERAS_NAME)
         _write_root(folder / ROOT_NAME)
         _write_preview(scene, folder / PREVIEW_NAME)
-        files = {name: FileDigest.of(folder / name) for name in ENVIRONMENT_FILES if name != MANIFEST_NAME}
+        files = {name: FileDigest.of(folder / name) for name in DESCRIBED_FILES}
         _describe(scene, files).write(folder / MANIFEST_NAME)
     return Path(directory).expanduser().resolve() / ROOT_NAME
 
@@ -80,16 +79,22 @@ def read_environment(directory: Path | str) -> Environment:
     """Read an environment folder back.
 
     Raises:
-        InputError: A file is missing or unreadable, or does not hold what an environment holds.
+        InputError: A file is missing, unreadable or damaged, or does not hold what an environment holds.
     """
     folder = Path(directory).expanduser().resolve()
     manifest = Manifest.read(folder / MANIFEST_NAME)
+    damaged = [name for name in manifest.changed_files(folder) if name.endswith(".usdc")]
+    if damaged:
+        raise InputError(
+            f"{folder / damaged[0]} differs from its digest in the manifest; restore or generate it again."
+        )
     stage = open_stage(folder / ROOT_NAME)
     splats, collision, cameras = (stage.GetPrimAtPath(f"{ENVIRONMENT_PATH}/{name}") for name in PAYLOADS)
     for name, prim in zip(PAYLOADS, (splats, collision, cameras), strict=True):
         if not prim:
             raise InputError(f"{folder / ROOT_NAME} has no prim {ENVIRONMENT_PATH}/{name}; generate it again.")
-    return Environment(folder, manifest, read_splats(splats), read_cameras(cameras), read_parts(collision))
+    with reading(folder / ROOT_NAME):
+        return Environment(folder, manifest, read_splats(splats), read_cameras(cameras), read_parts(collision))
 
 
 def _write_splats(scene: GeneratedScene, path: Path) -> None:
@@ -145,7 +150,7 @@ def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
         model=provenance.model,
         model_sha256=provenance.model_sha256,
         num_gaussians=len(scene.gaussians),
-        bounds_m=((*map(float, low),), (*map(float, high),)),
+        bounds_m=(_point(low), _point(high)),
         floor_height_m=None if floor_height is None else float(floor_height),
         spawn_poses=proxy.spawn_poses,
         proxy={name: score.item() if isinstance(score, np.generic) else score for name, score in proxy.scores.items()},
@@ -161,6 +166,11 @@ def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
         timings_s=dict(scene.timings_s),
         free_space=proxy.free_space,
     )
+
+
+def _point(values: np.ndarray) -> Point:
+    x, y, z = (float(value) for value in values)
+    return x, y, z
 
 
 def _title(scene: GeneratedScene) -> str:

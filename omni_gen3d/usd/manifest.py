@@ -13,10 +13,12 @@ import yaml
 from omni_gen3d.errors import InputError
 from omni_gen3d.types import FreeSpace, SpawnPose
 from omni_gen3d.usd.free_space import decode_free_space, encode_free_space
+from omni_gen3d.usd.target import ENVIRONMENT_FILES, MANIFEST_NAME
 
 SCHEMA_VERSION = 1
 # A hundred times what a room needs; a larger file is not read into memory.
 MAX_MANIFEST_BYTES = 4 * 2**20
+DESCRIBED_FILES = [name for name in ENVIRONMENT_FILES if name != MANIFEST_NAME]
 
 Point = tuple[float, float, float]
 Score = float | int | bool | None
@@ -123,7 +125,7 @@ class Manifest:
                 "proxy": {key: _score(f"proxy.{key}", score) for key, score in _mapping("proxy", values["proxy"])},
                 "warnings": tuple(_expect_text("warnings", line) for line in _list("warnings", values["warnings"])),
                 "notes": tuple(_expect_text("notes", line) for line in _list("notes", values["notes"])),
-                "files": {name: _file_digest(name, entry) for name, entry in _mapping("files", values["files"])},
+                "files": _file_digests(values["files"]),
                 "tool_versions": {
                     name: _expect_text(f"tool_versions.{name}", version)
                     for name, version in _mapping("tool_versions", values["tool_versions"])
@@ -136,6 +138,14 @@ class Manifest:
             }
         )
 
+    def changed_files(self, folder: Path) -> list[str]:
+        """Names of the present files in ``folder`` whose content is not the one that the manifest describes."""
+        return [
+            name
+            for name, digest in self.files.items()
+            if (folder / name).is_file() and FileDigest.of(folder / name) != digest
+        ]
+
     def write(self, path: Path) -> None:
         """Write the manifest as YAML, keys in a fixed order.
 
@@ -144,7 +154,7 @@ class Manifest:
         """
         values = self.to_dict()
         Manifest.from_dict(values)
-        text = yaml.safe_dump(values, sort_keys=False, allow_unicode=True, width=120)
+        text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
         if len(text.encode()) > MAX_MANIFEST_BYTES:
             raise InputError(
                 f"the manifest would take {len(text.encode())} bytes, at most {MAX_MANIFEST_BYTES} are allowed; "
@@ -232,6 +242,10 @@ def _spawn_pose(value: Any) -> SpawnPose:
     return SpawnPose(_point("spawn_poses.position", value["position"]), _number("spawn_poses.yaw", value["yaw"]))
 
 
-def _file_digest(name: str, value: Any) -> FileDigest:
-    _expect_keys(f"files.{name}", value, ["sha256", "bytes"])
-    return FileDigest(_expect_text(f"files.{name}.sha256", value["sha256"]), _expect_count(name, value["bytes"]))
+def _file_digests(value: Any) -> dict[str, FileDigest]:
+    _expect_keys("files", value, DESCRIBED_FILES)
+    for name, entry in value.items():
+        _expect_keys(f"files.{name}", entry, ["sha256", "bytes"])
+        _expect_text(f"files.{name}.sha256", entry["sha256"])
+        _expect_count(f"files.{name}.bytes", entry["bytes"])
+    return {name: FileDigest(**entry) for name, entry in value.items()}

@@ -56,7 +56,7 @@ def author_splats(stage: Usd.Stage, path: str, gaussians: Gaussians) -> UsdVol.P
 
 
 def read_splats(prim: Usd.Prim) -> Gaussians:
-    """Gaussians of a splat prim, in the prim's own frame; half-precision attributes count where no float one is authored.
+    """Gaussians of a splat prim, in the prim's own frame; a half-precision array counts where no float one is authored.
 
     Raises:
         InputError: The prim is of another type, an array is missing or its length does not fit the positions.

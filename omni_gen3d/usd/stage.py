@@ -1,7 +1,9 @@
-"""USD layers of the house: metres, Z-up, one default prim; opened without a crash and without a warning on stderr."""
+"""USD layers of the house: metres, Z-up, one default prim."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 from pxr import Sdf, Tf, Usd, UsdGeom, UsdPhysics
@@ -10,8 +12,8 @@ from omni_gen3d.errors import InputError
 
 
 def new_stage(root: str, prim_type: str = "Xform") -> Usd.Stage:
-    """An empty stage in memory, Z-up, in metres and kilograms, whose default prim is ``/<root>``."""
-    stage = Usd.Stage.CreateInMemory()
+    """An empty stage in memory, Z-up, in metres and kilograms, whose default prim is ``/<root>``; loads no payload."""
+    stage = Usd.Stage.CreateInMemory(Usd.Stage.LoadNone)
     stage.SetDefaultPrim(stage.DefinePrim(f"/{root}", prim_type))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
@@ -41,10 +43,8 @@ def open_layer(path: Path) -> Sdf.Layer:
     """
     if not path.is_file():
         raise InputError(f"{path} is not a file; expected a USD layer (.usda, .usdc, .usd).")
-    try:
+    with reading(path):
         layer = Sdf.Layer.FindOrOpen(str(path))
-    except Tf.ErrorException as error:
-        raise InputError(f"{path} is not a readable USD layer: {_first_line(error)}") from error
     if layer is None:
         raise InputError(f"{path} is not a readable USD layer.")
     return layer
@@ -57,12 +57,20 @@ def open_stage(path: Path) -> Usd.Stage:
         InputError: There is no such file, or USD cannot read it.
     """
     layer = open_layer(path)
-    try:
+    with reading(path):
         return Usd.Stage.Open(layer)
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[None]:
+    """Turn what OpenUSD raises over a damaged file into an ``InputError`` that names it."""
+    try:
+        yield
+    except UnicodeDecodeError as error:
+        raise InputError(f"{path} is not a readable USD layer: it holds text that is not UTF-8.") from error
     except Tf.ErrorException as error:
-        raise InputError(f"{path} does not compose: {_first_line(error)}") from error
-
-
-def _first_line(error: Exception) -> str:
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return lines[-1] if lines else "unknown error"
+        try:
+            reason = str(error).strip().rpartition("\n")[2].strip()
+        except UnicodeDecodeError:  # The message quotes the file.
+            reason = "it holds text that is not UTF-8."
+        raise InputError(f"{path} is not a readable USD layer: {reason}") from error
