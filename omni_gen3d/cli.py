@@ -1,0 +1,282 @@
+"""The command line: generate, inspect, validate and render environments.
+
+Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 internal error or findings,
+2 bad input, 130 interrupted. What is heavy loads inside the verb that needs it.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import unicodedata
+from collections.abc import Mapping, Sequence
+from enum import StrEnum
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+import omni_gen3d
+from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
+from omni_gen3d.errors import InputError
+from omni_gen3d.request import MAX_STEPS, check_request
+
+if TYPE_CHECKING:
+    import numpy as np
+
+    from omni_gen3d.render import RenderedViews
+
+app = typer.Typer(
+    name="omni-gen3d",
+    help="Generate simulation-ready environments from a sentence or a picture.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,  # plain help: loading rich would double its time
+)
+
+MAX_SLUG_CHARS = 48
+RENDER_SIDES = (16, 4096)
+EnvironmentArgument = Annotated[Path, typer.Argument(metavar="DIR", help="An environment folder.", show_default=False)]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+class Device(StrEnum):
+    """Where the networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
+
+
+class Aov(StrEnum):
+    """What a picture shows."""
+
+    color = "color"
+    depth = "depth"
+    alpha = "alpha"
+
+
+def main() -> None:
+    """Entry point of ``omni-gen3d``."""
+    app()
+
+
+@app.callback(invoke_without_command=True)
+def _root(version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False) -> None:
+    if version:
+        typer.echo(omni_gen3d.__version__)
+        raise typer.Exit
+
+
+@app.command()
+@reported
+def generate(
+    prompt: Annotated[
+        str | None, typer.Argument(help="What the environment is. May be left out with --image.", show_default=False)
+    ] = None,
+    image: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A picture to start from; camera 0 is the camera that took it.")
+    ] = None,
+    fov: Annotated[
+        float | None,
+        typer.Option(metavar="DEG", help="Horizontal field of view of the picture; else its EXIF, else estimated."),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same environment.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="The folder to write. [default: named after prompt and seed]")
+    ] = None,
+    preset: Annotated[str, typer.Option(help="The model and its sizes.")] = "mini",
+    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
+    steps: Annotated[
+        int | None, typer.Option(metavar="N", help=f"Denoising steps, 1 to {MAX_STEPS}. [default: the preset's]")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an environment. The last line of standard output is the path of its environment.usda."""
+    from omni_gen3d.usd import check_target
+
+    check_request(prompt, image=image, fov_deg=fov, seed=seed, steps=steps)
+    target = check_target(out or Path(_default_folder_name(prompt, image, seed)))
+    with stop_on_signals() as cancelled, stage_progress() as progress:
+        result = omni_gen3d.generate(
+            prompt,
+            image=image,
+            fov_deg=fov,
+            out=target,
+            seed=seed,
+            preset=preset,
+            device=device.value,
+            steps=steps,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    if as_json:
+        values = {
+            "usd": str(result.usd),
+            "environment": str(result.environment),
+            "timings_s": result.timings_s,
+            "num_gaussians": result.num_gaussians,
+            "notes": list(result.notes),
+            "warnings": list(result.warnings),
+        }
+        typer.echo(json.dumps(values))
+        return
+    _tell_remarks(result.notes, result.warnings)
+    typer.echo(result.usd)
+
+
+@app.command()
+@reported
+def inspect(directory: EnvironmentArgument, as_json: JsonOption = False) -> None:
+    """Show what an environment is, where it came from and how good its collision proxy is."""
+    from omni_gen3d.usd import Manifest
+
+    manifest = Manifest.read(_environment_folder(directory) / "environment.yaml")
+    values = manifest.to_dict()
+    del values["free_space"]["data"]  # packed bits say nothing to a reader
+    if as_json:
+        typer.echo(json.dumps(values, indent=2))
+        return
+    _print_table("environment", {name: value for name, value in values.items() if not isinstance(value, dict | list)})
+    low, high = values["bounds_m"]
+    _print_table("bounds [m]", {axis: f"{a:.2f} to {b:.2f}" for axis, a, b in zip("xyz", low, high, strict=True)})
+    _print_table("collision proxy", {**values["proxy"], "spawn_poses": len(values["spawn_poses"])})
+    _print_table("files", {name: f"{f['bytes']:>10,} bytes  {f['sha256'][:16]}" for name, f in values["files"].items()})
+    _print_table("tools", values["tool_versions"])
+    _print_table("seconds", {stage: f"{seconds:.2f}" for stage, seconds in values["timings_s"].items()})
+    _tell_remarks(manifest.notes, manifest.warnings)
+
+
+@app.command()
+@reported
+def validate(
+    path: Annotated[Path, typer.Argument(help="An environment folder or a USD file.", show_default=False)],
+) -> None:
+    """Check an environment; print one finding a line. Exit code 0 only without errors, 1 with errors."""
+    findings = omni_gen3d.validate(path)
+    for finding in findings:
+        typer.echo(one_line(finding))
+    errors = sum(finding.severity == "error" for finding in findings)
+    tell(f"{errors} errors, {len(findings) - errors} warnings")
+    if errors:
+        raise typer.Exit(1)
+
+
+@app.command()
+@reported
+def render(
+    directory: EnvironmentArgument,
+    out: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.", show_default=False)],
+    camera: Annotated[int | None, typer.Option(metavar="I", help="One of the generating cameras. [default: 0]")] = None,
+    eye: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="X Y Z", help="Look from here [m], with the lens of 0.")
+    ] = None,
+    target: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="X Y Z", help="Look at this [m].")
+    ] = None,
+    size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels. [default: the camera's]")] = None,
+    aov: Annotated[Aov, typer.Option(help="What to show.")] = Aov.color,
+) -> None:
+    """Render one picture of an environment; print its path."""
+    if camera is not None and (eye or target):
+        raise InputError("--camera and --eye exclude each other; give one of them.")
+    if (eye is None) != (target is None):
+        raise InputError("--eye and --target belong together; give both, or --camera.")
+    pixels = None if size is None else _parse_size(size)
+    _check_picture_target(out)
+
+    from omni_gen3d.render import render as render_views
+    from omni_gen3d.render.view import pick_camera, resize_cameras, turn_camera
+    from omni_gen3d.usd import read_environment
+
+    environment = read_environment(_environment_folder(directory))
+    view = pick_camera(environment.cameras, camera or 0)
+    if eye is not None and target is not None:
+        view = turn_camera(view, eye, target)
+    if pixels is not None:
+        view = resize_cameras(view, *pixels)
+    _write_picture(_image_of(render_views(environment.gaussians, view), aov), out)
+    typer.echo(out)
+
+
+def _default_folder_name(prompt: str | None, image: Path | None, seed: int) -> str:
+    """A slug of the prompt's first words, else of the picture's name, and the seed, so that variants stay apart."""
+    source = prompt if prompt and prompt.strip() else image.stem if image else ""
+    ascii_text = unicodedata.normalize("NFKD", source).encode("ascii", "ignore").decode().lower()
+    slug = "-".join(re.findall(r"[a-z0-9]+", ascii_text))
+    if len(slug) > MAX_SLUG_CHARS:
+        slug = slug[: MAX_SLUG_CHARS + 1].rpartition("-")[0] or slug[:MAX_SLUG_CHARS]
+    return f"{slug or 'environment'}-seed{seed}"
+
+
+def _environment_folder(path: Path) -> Path:
+    """The folder itself, also when its environment.usda is named, which is what ``generate`` prints."""
+    if not path.exists():
+        raise InputError(f"{path} does not exist; name an environment folder.")
+    return path.parent if path.name == "environment.usda" else path
+
+
+def _parse_size(text: str) -> tuple[int, int]:
+    low, high = RENDER_SIDES
+    match = re.fullmatch(r"(\d{1,5})x(\d{1,5})", text)
+    if match is None or not all(low <= int(side) <= high for side in match.groups()):
+        raise InputError(f"--size is '{text}'; write WIDTHxHEIGHT, each from {low} to {high} pixels, such as 640x352.")
+    return int(match[1]), int(match[2])
+
+
+def _check_picture_target(out: Path) -> None:
+    """Refuse, before any work, a path that ``_write_picture`` could not write."""
+    if out.suffix.lower() != ".png":
+        raise InputError(f"--out is '{out}'; its name must end in .png.")
+    if out.is_dir():
+        raise InputError(f"--out '{out}' is a folder; name a picture file in it.")
+    if not out.parent.is_dir():
+        raise InputError(f"--out '{out}' lies in no existing folder; create {out.parent} first.")
+    if not os.access(out.parent, os.W_OK | os.X_OK):
+        raise InputError(f"--out '{out}' cannot be written: {out.parent} is not writable.")
+
+
+def _image_of(views: RenderedViews, aov: Aov) -> np.ndarray:
+    """uint8, ``(H, W, 3)`` or, for alpha, ``(H, W)``."""
+    from omni_gen3d.render.picture import alpha_to_image, color_to_image, depth_to_image
+
+    if aov is Aov.depth:
+        return depth_to_image(views.depth[0], views.alpha[0])
+    return alpha_to_image(views.alpha[0]) if aov is Aov.alpha else color_to_image(views.color[0])
+
+
+def _write_picture(image: np.ndarray, out: Path) -> None:
+    """Write a PNG whole or not at all."""
+    from PIL import Image
+
+    staging = out.with_name(f".{out.name}.{os.getpid()}")
+    try:
+        Image.fromarray(image).save(staging, format="PNG")
+        staging.replace(out)
+    except OSError as error:
+        raise InputError(f"--out '{out}' cannot be written: {error.strerror or error}.") from error
+    finally:
+        staging.unlink(missing_ok=True)
+
+
+def _print_table(title: str, rows: Mapping[str, object]) -> None:
+    """Names and values in two columns under a title."""
+    from rich import box
+    from rich.console import Console
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
+    for name, value in rows.items():
+        shown = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else one_line(value)
+        table.add_row(Text(one_line(name)), Text(shown, overflow="fold"))
+    Console().print(table)
+
+
+def _tell_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:
+    for note in notes:
+        tell(f"note: {note}")
+    for warning in warnings:
+        tell(f"warning: {warning}")

@@ -1,0 +1,37 @@
+"""What may be asked of the generator; checked before anything heavy loads."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from omni_gen3d.errors import InputError
+
+MAX_PROMPT_CHARS = 1000
+MAX_STEPS = 50
+# What both torch and numpy take as a seed.
+MAX_SEED = 2**63 - 1
+
+
+def check_request(
+    prompt: str | None, *, image: Path | str | None, fov_deg: float | None, seed: int, steps: int | None
+) -> None:
+    """Refuse what no model can answer.
+
+    Raises:
+        InputError: There is neither a prompt nor an image, the prompt is too long or no valid Unicode, a field of view
+            comes without an image, or the seed or the number of steps is out of range.
+    """
+    if image is None and not (prompt or "").strip():
+        raise InputError("the prompt is empty; describe the environment in words, or give an image.")
+    if prompt is not None and len(prompt) > MAX_PROMPT_CHARS:
+        raise InputError(
+            f"the prompt has {len(prompt)} characters; at most {MAX_PROMPT_CHARS} are allowed. Shorten it."
+        )
+    if prompt is not None and any("\ud800" <= character <= "\udfff" for character in prompt):
+        raise InputError("the prompt is not valid Unicode text; pass it as UTF-8.")
+    if fov_deg is not None and image is None:
+        raise InputError(f"a field of view of {fov_deg:g} degrees was given without an image; give both or neither.")
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"the seed is {seed}; it must lie between 0 and {MAX_SEED}.")
+    if steps is not None and not 1 <= steps <= MAX_STEPS:
+        raise InputError(f"the number of steps is {steps}; it must lie between 1 and {MAX_STEPS}.")
