@@ -16,21 +16,20 @@ from omni_gen3d.types import (
     Gaussians,
     GeneratedScene,
     PartLabel,
-    ProxyPart,
     Provenance,
+    ProxyPart,
     SpawnPose,
     TriMesh,
 )
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float32)
-_BOX_FACES = np.array(
-    [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4]]
-    + [[1, 5, 7], [1, 7, 3]],
-    dtype=np.int32,
-)
+_BOX_QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+_BOX_FACES = _BOX_QUADS[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3).astype(np.int32)
 
 
-def box_part(name: str, label: PartLabel, low: tuple[float, float, float], high: tuple[float, float, float]) -> ProxyPart:
+def box_part(
+    name: str, label: PartLabel, low: tuple[float, float, float], high: tuple[float, float, float]
+) -> ProxyPart:
     """An axis-aligned box, faces counter-clockwise seen from outside."""
     corners = np.array(low, np.float32) + _BOX_CORNERS * (np.array(high, np.float32) - np.array(low, np.float32))
     return ProxyPart(name, label, TriMesh(corners, _BOX_FACES))
@@ -49,7 +48,7 @@ def toy_gaussians(count: int, degree: int, generator: torch.Generator) -> Gaussi
 
 
 def toy_cameras(count: int) -> Cameras:
-    """Cameras on an arc that look at the middle of the room, each with a focal length and principal point of its own."""
+    """Cameras on an arc around the middle of the room, each with a focal length and principal point of its own."""
     angle = torch.linspace(0, 1, count)
     eyes = torch.stack([1.5 * torch.cos(angle), 1.5 * torch.sin(angle), 0.5 + 0.5 * angle], dim=-1)
     intrinsics = intrinsics_from_fov(math.radians(60), 320, 176).repeat(count, 1, 1)

@@ -238,7 +238,7 @@ def _point(name: str, value: Any) -> Point:
 
 
 def _spawn_pose(value: Any) -> SpawnPose:
-    _expect_keys("a spawn pose", value, ["position", "yaw"])
+    _expect_keys("an entry of spawn_poses", value, ["position", "yaw"])
     return SpawnPose(_point("spawn_poses.position", value["position"]), _number("spawn_poses.yaw", value["yaw"]))
 
 

@@ -1,0 +1,84 @@
+"""The splat prim as other programs see it."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from pxr import Gf, Usd, UsdGeom, UsdVol, Vt
+
+from omni_gen3d.errors import InputError
+from omni_gen3d.types import GeneratedScene
+from omni_gen3d.usd.splats import author_splats, gaussians_extent, read_splats
+
+
+def test_attributes_follow_the_schema(toy_scene: GeneratedScene):
+    """Each particle's quaternion, coefficients and scale sit where the schema puts them, read one by one."""
+    gaussians = toy_scene.gaussians
+    stage = Usd.Stage.CreateInMemory()
+    splat = author_splats(stage, "/Splats", gaussians)
+    orientations = splat.GetOrientationsAttr().Get()
+    harmonics = splat.GetRadianceSphericalHarmonicsCoefficientsAttr()
+    for i in (0, 17, 49):
+        w, x, y, z = gaussians.quats[i].tolist()
+        assert orientations[i] == Gf.Quatf(w, x, y, z)
+        for k in range(4):
+            assert harmonics.Get()[i * 4 + k] == Gf.Vec3f(*gaussians.sh[i, k].tolist())
+        assert splat.GetScalesAttr().Get()[i] == Gf.Vec3f(*gaussians.scales[i].tolist())
+    assert splat.GetRadianceSphericalHarmonicsDegreeAttr().Get() == 1
+    assert harmonics.GetColorSpace() == "srgb_rec709_scene" and Gf.ColorSpace.IsValid("srgb_rec709_scene")
+    assert harmonics.GetMetadata("elementSize") == 4 and harmonics.GetMetadata("interpolation") == "vertex"
+    assert splat.GetProjectionModeHintAttr().HasAuthoredValue() and splat.GetSortingModeHintAttr().HasAuthoredValue()
+    assert splat.GetPurposeAttr().Get() == UsdGeom.Tokens.default_
+
+
+@pytest.mark.parametrize("degree", [0, 3])
+def test_every_degree_comes_back(toy_scene: GeneratedScene, degree: int):
+    """Degree 0, whose fallback in the schema would be 3, and degree 3 are read back as authored."""
+    sh = torch.randn(50, (degree + 1) ** 2, 3, generator=torch.Generator().manual_seed(1))
+    gaussians = toy_scene.gaussians
+    gaussians = type(gaussians)(gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, sh)
+    stage = Usd.Stage.CreateInMemory()
+    splat = author_splats(stage, "/Splats", gaussians)
+    read = read_splats(splat.GetPrim())
+    assert read.sh_degree == degree and torch.equal(read.sh, sh)
+
+
+def test_half_precision_is_read(toy_scene: GeneratedScene):
+    """Where only half-precision arrays are authored, they are read."""
+    stage = Usd.Stage.CreateInMemory()
+    splat = author_splats(stage, "/Splats", toy_scene.gaussians)
+    prim = splat.GetPrim()
+    prim.RemoveProperty("positions")
+    prim.RemoveProperty("orientations")
+    means = toy_scene.gaussians.means.half()
+    splat.CreatePositionshAttr(Vt.Vec3hArray.FromNumpy(means.numpy()))
+    splat.CreateOrientationshAttr(Vt.QuathArray.FromNumpy(toy_scene.gaussians.quats[:, [1, 2, 3, 0]].half().numpy()))
+    read = read_splats(prim)
+    assert torch.equal(read.means, means.float())
+    assert torch.equal(read.quats, toy_scene.gaussians.quats.half().float())
+
+
+def test_extent_is_three_sigma(toy_scene: GeneratedScene):
+    """The extent is the union of the three-sigma spheres, particle by particle."""
+    low, high = gaussians_extent(toy_scene.gaussians)
+    expected_low, expected_high = np.full(3, np.inf), np.full(3, -np.inf)
+    for mean, scale in zip(toy_scene.gaussians.means.numpy(), toy_scene.gaussians.scales.numpy(), strict=True):
+        expected_low = np.minimum(expected_low, mean - 3 * scale.max())
+        expected_high = np.maximum(expected_high, mean + 3 * scale.max())
+    np.testing.assert_allclose(low, expected_low, atol=1e-6)
+    np.testing.assert_allclose(high, expected_high, atol=1e-6)
+
+
+def test_a_prim_that_does_not_fit_is_refused(toy_scene: GeneratedScene):
+    """A prim of another type, a missing array and coefficients that do not fit the degree are named."""
+    stage = Usd.Stage.CreateInMemory()
+    with pytest.raises(InputError, match="Xform"):
+        read_splats(stage.DefinePrim("/Other", "Xform"))
+    splat = UsdVol.ParticleField3DGaussianSplat.Define(stage, "/Empty")
+    with pytest.raises(InputError, match="positions"):
+        read_splats(splat.GetPrim())
+    splat = author_splats(stage, "/Splats", toy_scene.gaussians)
+    splat.GetRadianceSphericalHarmonicsDegreeAttr().Set(2)
+    with pytest.raises(InputError, match="degree 2 need 450"):
+        read_splats(splat.GetPrim())

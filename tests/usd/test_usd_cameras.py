@@ -1,0 +1,47 @@
+"""The generating cameras as other programs see them."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+from pxr import Gf, Usd, UsdGeom
+
+from omni_gen3d.errors import InputError
+from omni_gen3d.types import GeneratedScene
+from omni_gen3d.usd.cameras import author_cameras, read_cameras
+
+
+def test_usd_projects_points_where_the_pinhole_does(toy_scene: GeneratedScene):
+    """A point projected with USD's own frustum lands on the pixel that the intrinsics give, for every camera."""
+    cameras = toy_scene.cameras
+    stage = Usd.Stage.CreateInMemory()
+    UsdGeom.Xform.Define(stage, "/Cameras")
+    author_cameras(stage, "/Cameras", cameras)
+    flight = UsdGeom.Camera(stage.GetPrimAtPath("/Cameras/Flight"))
+    point = np.array([0.1, -0.2, 0.4])
+    for i in range(len(cameras)):
+        frustum = flight.GetCamera(i).frustum
+        ndc = (frustum.ComputeViewMatrix() * frustum.ComputeProjectionMatrix()).Transform(Gf.Vec3d(*point))
+        u, v = (ndc[0] + 1) / 2 * cameras.width, (1 - ndc[1]) / 2 * cameras.height
+        seen = cameras.world_to_camera[i].double().numpy() @ [*point, 1]
+        expected = cameras.intrinsics[i].double().numpy() @ (seen[:3] / seen[2])
+        np.testing.assert_allclose((u, v), expected[:2], atol=1e-3)
+
+
+def test_the_input_camera_stands_still(toy_scene: GeneratedScene):
+    """``Input`` is camera 0 without time samples, with the image size that made it."""
+    stage = Usd.Stage.CreateInMemory()
+    UsdGeom.Xform.Define(stage, "/Cameras")
+    author_cameras(stage, "/Cameras", toy_scene.cameras)
+    camera = UsdGeom.Camera(stage.GetPrimAtPath("/Cameras/Input"))
+    assert not UsdGeom.Xformable(camera).TransformMightBeTimeVarying()
+    position = camera.GetLocalTransformation(Usd.TimeCode.Default()).ExtractTranslation()
+    np.testing.assert_allclose(position, toy_scene.cameras.positions[0], atol=1e-6)
+    assert camera.GetPrim().GetAttribute("omni_gen3d:width").Get() == 320
+
+
+def test_missing_cameras_are_named():
+    """A prim without the flight of cameras is refused with what is expected."""
+    stage = Usd.Stage.CreateInMemory()
+    with pytest.raises(InputError, match="Flight"):
+        read_cameras(UsdGeom.Xform.Define(stage, "/Cameras").GetPrim())
