@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 import math
 
 import numpy as np
@@ -148,8 +149,7 @@ def test_lens_round_trip_with_off_centre_principal_point() -> None:
 
 def test_usd_sees_a_point_at_our_pixel() -> None:
     """USD's own camera, given our matrix and lens, projects a world point to the pixel where we see it."""
-    from pxr import Gf
-
+    Gf = importlib.import_module("pxr.Gf")
     width, height = 320, 176
     intrinsics = torch.tensor([[300.0, 0, 150.25], [0, 310.0, 97.5], [0, 0, 1]], dtype=torch.float64)
     world_to_camera = geometry.look_at(torch.tensor([3.0, -2.0, 1.5]).double(), torch.tensor([0.0, 0.5, 0.7]).double())

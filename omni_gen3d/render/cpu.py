@@ -49,7 +49,12 @@ def render_views(
                     alpha[index],
                     median_depth[index],
                 )
-    return tuple(torch.from_numpy(array).to(device) for array in (color, depth, alpha, median_depth))
+    return (
+        torch.from_numpy(color).to(device),
+        torch.from_numpy(depth).to(device),
+        torch.from_numpy(alpha).to(device),
+        torch.from_numpy(median_depth).to(device),
+    )
 
 
 def _visible_splats(

@@ -18,7 +18,9 @@ def render_views(
     try:
         from gsplat import rasterization
     except ImportError as error:
-        raise MissingDependencyError("the cuda backend needs gsplat; install it with: pip install gsplat") from error
+        raise MissingDependencyError(
+            "the cuda backend needs gsplat; install it with: pip install 'omni_gen3d[cuda]'"
+        ) from error
     device = gaussians.means.device
     cameras = cameras.to(device)
     shape = (len(cameras), cameras.height, cameras.width)

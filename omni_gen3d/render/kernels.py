@@ -244,8 +244,8 @@ def composite(splats, paint, tiles_x, first, starts, lists, background, color, d
             var_y, shear, cut = splats[i, VAR_Y], splats[i, SHEAR], splats[i, CUT]
             precision = 1 / splats[i, VAR_ROW]
             half_height = math.sqrt(cut * var_y)
-            begin = int(math.ceil(min(max(v - half_height - 0.5, 0.0), rows)))
-            end = int(math.floor(max(min(v + half_height - 0.5, rows - 1.0), -1.0))) + 1
+            begin = math.ceil(min(max(v - half_height - 0.5, 0.0), rows))
+            end = math.floor(max(min(v + half_height - 0.5, rows - 1.0), -1.0)) + 1
             for y in range(begin, end):
                 dy = y + 0.5 - v
                 centre, peak = u + shear * dy, -0.5 * dy * dy / var_y
