@@ -176,8 +176,9 @@ def _view_score(worlds: Worlds, camera_to_world: torch.Tensor) -> torch.Tensor:
     ahead = depth[..., (rows // 2) * columns + columns // 2]
     too_near = (1.5 - nearest).clamp(min=0) + (2.0 - ahead).clamp(min=0)
     too_far = (nearest - 5.0).clamp(min=0, max=5)
+    boxed_in = (2.2 - depth.median(-1).values).clamp(min=0)
     crowded = (share.amax(-1) - 0.4).clamp(min=0)
-    return 1.2 * in_view - 6.0 * too_near - 1.5 * too_far - 4.0 * crowded
+    return 1.2 * in_view - 6.0 * too_near - 1.5 * too_far - 4.0 * crowded - 5.0 * boxed_in
 
 
 def _upright_cameras(position: torch.Tensor, yaw: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
