@@ -143,7 +143,7 @@ def inspect(directory: EnvironmentArgument, as_json: JsonOption = False) -> None
     low, high = values["bounds_m"]
     _print_table("bounds [m]", {axis: f"{a:.2f} to {b:.2f}" for axis, a, b in zip("xyz", low, high, strict=True)})
     _print_table("collision proxy", {**values["proxy"], "spawn_poses": len(values["spawn_poses"])})
-    _print_table("files", {name: f"{f['bytes']:>10,} bytes  {f['sha256'][:16]}" for name, f in values["files"].items()})
+    _print_table("files", {name: f"{f['bytes']:,} bytes, {f['sha256'][:16]}" for name, f in values["files"].items()})
     _print_table("tools", values["tool_versions"])
     _print_table("seconds", {stage: f"{seconds:.2f}" for stage, seconds in values["timings_s"].items()})
     _tell_remarks(manifest.notes, manifest.warnings)
@@ -268,7 +268,7 @@ def _print_table(title: str, rows: Mapping[str, object]) -> None:
     from rich.table import Table
     from rich.text import Text
 
-    table = Table(title=title, title_justify="left", show_header=False, box=box.SIMPLE)
+    table = Table(title=Text(title), title_justify="left", show_header=False, box=box.SIMPLE)
     for name, value in rows.items():
         shown = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else one_line(value)
         table.add_row(Text(one_line(name)), Text(shown, overflow="fold"))

@@ -49,14 +49,14 @@ def reported(verb: Callable[P, R]) -> Callable[P, R]:
         except (typer.Exit, typer.Abort, BrokenPipeError):
             raise
         except OmniGen3DError as error:
-            message, code = one_line(error), error.exit_code
-        except KeyboardInterrupt:
-            message, code = "interrupted.", CancelledError.exit_code
+            failure, message, code = error, one_line(error), error.exit_code
+        except KeyboardInterrupt as error:
+            failure, message, code = error, "interrupted.", CancelledError.exit_code
         except Exception as error:
             hint = f"This is a defect; set {DEBUG_VARIABLE}=1 to see where it happened."
-            message, code = f"{type(error).__name__}: {one_line(error)} ({hint})", 1
+            failure, message, code = error, f"{type(error).__name__}: {one_line(error)} ({hint})", 1
         if os.environ.get(DEBUG_VARIABLE) == "1":
-            traceback.print_exc()
+            traceback.print_exception(failure)
         tell(f"error: {message}")
         raise typer.Exit(code)
 
