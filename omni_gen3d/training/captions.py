@@ -122,7 +122,9 @@ def _caption(
     things = _object_phrases(pieces, names_finish, rng)
     floor_words = _pick(_FLOOR_WORDS.get(floor, (f"{floor} floor",)), rng) if floor else None
     wall_words = _pick(_WALL_WORDS.get(wall, (f"{wall} walls",)), rng)
-    surroundings = [w for w in (wall_words if detail > 0.35 else None, _article(floor_words) if floor_words else None) if w]
+    surroundings = [
+        w for w in (wall_words if detail > 0.35 else None, _article(floor_words) if floor_words else None) if w
+    ]
     if rng.random() < 0.5:
         surroundings.reverse()
 

@@ -69,7 +69,7 @@ _PAINTS = ("white", "grey", "black", "blue", "red", "green")
 BOX_FURNITURE = (
     Furniture(
         name="table", plural="tables", smallest=(1.0, 0.7, 0.70), largest=(1.7, 0.95, 0.78), stance="free",
-        finishes=(*_WOODS, "white"),
+        finishes=(*_WOODS, "white"), unique=True,
         parts=(
             Part((0, 0, 0.965), (0.5, 0.5, 0.035)), *_legs(0.06, (0.03, 0.05), 0.93, "trim"),
         ),

@@ -80,9 +80,7 @@ def arrange(
         half = size[:, index, None, :2].expand(-1, _PROPOSALS, 2) / 2
         center, yaw = _propose(tables, kind, half, half_extents, standing, object_type[:, :index], first, generator)
         cos, sin = yaw.cos().abs(), yaw.sin().abs()
-        reach = torch.stack(
-            [half[..., 0] * cos + half[..., 1] * sin, half[..., 0] * sin + half[..., 1] * cos], -1
-        )
+        reach = torch.stack([half[..., 0] * cos + half[..., 1] * sin, half[..., 0] * sin + half[..., 1] * cos], -1)
         inside = (center.abs() + reach <= half_extents[:, None]).all(-1)
         proposals = Footprints(center, half, yaw, inside & (object_type[:, index, None] >= 0))
         fits = proposals.present & ~overlaps(proposals, standing, _GAP).any(-1)
@@ -141,7 +139,9 @@ def _propose(
         return torch.stack([x, y], -1), yaw
 
     # Beside a host: in front of it, looking back at it. The first suitable piece that stands is the host.
-    suits = tables.hosted_by[kind[:, None], earlier_type.clamp(min=0)] & (earlier_type >= 0) & standing.present[:, first:]
+    suits = (
+        tables.hosted_by[kind[:, None], earlier_type.clamp(min=0)] & (earlier_type >= 0) & standing.present[:, first:]
+    )
     order = torch.arange(suits.shape[1], 0, -1, device=suits.device)
     host = (suits * order).argmax(1)[:, None] + first
     batch = torch.arange(len(kind), device=kind.device)[:, None]

@@ -43,7 +43,7 @@ WALLS = (
     Look("blue", (0.28, 0.47, 0.70), "plain"),
     Look("green", (0.40, 0.60, 0.36), "plain"),
     Look("brick", (0.52, 0.22, 0.15), "brick"),
-    Look("grey", (0.34, 0.36, 0.38), "concrete"),
+    Look("grey", (0.35, 0.35, 0.345), "concrete"),
 )
 CEILINGS = (
     Look("white", (0.90, 0.90, 0.89), "plain"),
@@ -75,6 +75,6 @@ WALL_NAMES = tuple(look.name for look in WALLS)
 LIGHT_TONES: tuple[tuple[str, RGB], ...] = (
     ("warm", (1.07, 0.99, 0.86)),
     ("neutral", (1.0, 1.0, 1.0)),
-    ("cool", (0.91, 0.99, 1.09)),
+    ("cool", (0.94, 1.0, 1.06)),
 )
 LIGHT_LEVELS: tuple[tuple[str, float], ...] = (("dim", 0.76), ("even", 1.0), ("bright", 1.28))

@@ -159,9 +159,7 @@ def first_hit(solids: Solids, origin: torch.Tensor, direction: Vector) -> tuple[
     top_t = (top - pz) / vz
     on_top = (top_t > _NEAR) & (vz < 0) & (top > 0)
     on_top = on_top & ((px + top_t * vx) ** 2 + (py + top_t * vy) ** 2 < radius_squared)
-    cylinder_t, cylinder = torch.minimum(
-        torch.where(on_side, side_t, _MISS), torch.where(on_top, top_t, _MISS)
-    ).min(-1)
+    cylinder_t, cylinder = torch.minimum(torch.where(on_side, side_t, _MISS), torch.where(on_top, top_t, _MISS)).min(-1)
 
     half_x, half_y = (per_world(half) for half in solids.half_extents.unbind(-1))
     wall_x = (torch.sign(dx) * half_x - ox) / dx

@@ -74,7 +74,11 @@ def pattern(
     )
     red, green, blue = _book_spines(u, v, seed, footprint)
     shelf = material == MATERIALS.index("books")
-    return torch.where(shelf, red, brightness), torch.where(shelf, green, brightness), torch.where(shelf, blue, brightness)
+    return (
+        torch.where(shelf, red, brightness),
+        torch.where(shelf, green, brightness),
+        torch.where(shelf, blue, brightness),
+    )
 
 
 def _select(material: torch.Tensor, **patterns: torch.Tensor) -> torch.Tensor:

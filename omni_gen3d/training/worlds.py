@@ -12,10 +12,9 @@ import torch
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.training import raycast, shading
-from omni_gen3d.training.raycast import FIRST_WALL, FLOOR_SURFACE, Solids
+from omni_gen3d.training.raycast import FIRST_WALL, FLOOR_SURFACE
 from omni_gen3d.training.rooms import WORLD_KINDS
 from omni_gen3d.training.sampling import Split, Worlds, sample_worlds, world_generator
-from omni_gen3d.training.shading import Paint
 
 __all__ = [
     "WORLD_KINDS",
@@ -164,14 +163,14 @@ def _view_score(worlds: Worlds, camera_to_world: torch.Tensor) -> torch.Tensor:
     (rows, columns), (tall, wide) = _GLANCE, _GLANCE_TANGENT
     v, u = torch.linspace(-tall, tall, rows, device=device), torch.linspace(-wide, wide, columns, device=device)
     rays = torch.stack([u.expand(rows, -1), v[:, None].expand(-1, columns)], -1).reshape(-1, 2)
-    directions = raycast.ray_directions(
-        camera_to_world[..., :3, :3], rays, torch.ones(len(worlds), device=device)
-    )
+    directions = raycast.ray_directions(camera_to_world[..., :3, :3], rays, torch.ones(len(worlds), device=device))
     depth, primitive = raycast.first_hit(worlds.solids, camera_to_world[..., :3, 3], directions)
     surface = raycast.surface_of(primitive)
     slots = torch.arange(FIRST_WALL, device=device)
     share = (surface[..., None] == slots).float().mean(-2)
-    in_view = (share / 0.03).clamp(max=1).sum(-1)
+    seen = (share / 0.03).clamp(max=1)
+    # The first slot holds the piece that tells the kind of the room: it counts more.
+    in_view = seen.sum(-1) + 1.5 * seen[..., 0]
     nearest = torch.where(surface < FLOOR_SURFACE, depth, 1e4).amin(-1)
     ahead = depth[..., (rows // 2) * columns + columns // 2]
     too_near = (1.5 - nearest).clamp(min=0) + (2.0 - ahead).clamp(min=0)
