@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -156,6 +157,50 @@ def test_folder_is_named_after_what_was_asked(arguments: list[str], folder: str,
     (here / folder).mkdir()
     (here / folder / "notes.txt").write_text("mine")
     assert_refused(invoke("generate", *arguments), f"{folder}' exists and is not an environment")
+
+
+@pytest.mark.parametrize("as_json", [False, True])
+def test_generate_prints_where_the_environment_is(
+    as_json: bool, toy_scene: GeneratedScene, here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Around a generator of the toy room: every option arrives, stages go to standard error, the result to output."""
+    asked = {}
+
+    def generate_toy(prompt, *, out, progress, cancelled, **options):
+        asked.update(options, prompt=prompt, cancelled=cancelled())
+        progress("depth", 0.0)
+        usd = write_environment(toy_scene, out)
+        values = {"usd": usd, "environment": usd.parent, "timings_s": {"decode": 0.25}, "num_gaussians": 50}
+        return SimpleNamespace(**values, notes=("a note",), warnings=("a warning",))
+
+    monkeypatch.setitem(vars(omni_gen3d), "generate", generate_toy)  # the real one need not load
+    options = ["--image", "a.png", "--fov", "60", "--seed", "5", "--device", "cpu", "--steps", "4", "--out", "new/env"]
+    result = invoke("generate", "a toy", *options, *(["--json"] if as_json else []))
+    usd = here / "new" / "env" / "environment.usda"
+    assert result.exit_code == 0 and usd.is_file()
+    assert asked == {
+        "prompt": "a toy",
+        "image": Path("a.png"),
+        "fov_deg": 60.0,
+        "seed": 5,
+        "preset": "mini",
+        "device": "cpu",
+        "steps": 4,
+        "cancelled": False,
+    }
+    assert result.stderr.splitlines()[0].endswith(" depth")
+    if as_json:
+        assert json.loads(result.stdout) == {
+            "usd": str(usd),
+            "environment": str(usd.parent),
+            "timings_s": {"decode": 0.25},
+            "num_gaussians": 50,
+            "notes": ["a note"],
+            "warnings": ["a warning"],
+        }
+    else:
+        assert result.stdout == f"{usd}\n"
+        assert result.stderr.splitlines()[1:] == ["note: a note", "warning: a warning"]
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
