@@ -1,0 +1,150 @@
+"""The rules of the house, read from the sources: who may import whom, what stays unloaded, how long a file may be."""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+import omni_gen3d
+
+PACKAGE = Path(omni_gen3d.__file__).parent
+SOURCES = sorted(PACKAGE.rglob("*.py"))
+
+FOUNDATION = {"errors", "types", "geometry", "config", "checkpoints", "layers", "request"}
+STAGES = {"video", "decoder", "render", "mesh", "usd"}
+# What each part may import, itself aside. Stages meet through types.py; render is a service that others call.
+ALLOWED_EDGES: dict[str, set[str]] = {
+    "__init__": {"pipeline", "usd"},
+    "errors": set(),
+    "types": {"errors"},
+    "geometry": {"errors", "types"},
+    "config": {"errors"},
+    "checkpoints": {"errors"},
+    "layers": {"errors"},
+    "request": {"errors"},
+    "console": {"errors"},
+    "video": FOUNDATION,
+    "decoder": FOUNDATION,
+    "render": FOUNDATION,
+    "mesh": FOUNDATION | {"render"},
+    "usd": FOUNDATION | {"__init__"},
+    "pipeline": FOUNDATION | STAGES | {"__init__"},
+    "envs": FOUNDATION | STAGES | {"pipeline"},
+    "kit": {"errors", "request", "render", "usd", "envs"},
+    "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},
+    "cli": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs", "training"},
+}
+# Where a library may be imported: paths below the package, each a folder or a file.
+LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
+    "pxr": ("usd/", "render/delegate.py", "envs/", "kit/"),
+    "gsplat": ("render/", "training/"),
+    "omni": ("kit/",),
+    "carb": ("kit/",),
+    "isaacsim": ("kit/",),
+    "isaaclab": ("envs/",),
+    "newton": ("envs/",),
+    "ovphysx": (),
+    "ovstage": (),
+}
+MAX_LINES = 600
+MAX_LINES_OF_A_NETWORK = 800
+
+
+@dataclass(frozen=True)
+class Import:
+    """One imported module, where it stands, and whether it loads only when a function runs."""
+
+    module: str
+    source: str
+    line: int
+    lazy: bool
+
+    def __str__(self) -> str:
+        return f"{self.source}:{self.line} imports {self.module}"
+
+
+def imports_of(tree: ast.AST, source: str, lazy: bool = False) -> Iterator[Import]:
+    """Every module that a source names: import statements, and dotted names in strings, as lazy loaders hold them."""
+    for node in ast.iter_child_nodes(tree):
+        if isinstance(node, ast.Import):
+            yield from (Import(alias.name, source, node.lineno, lazy) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0 and node.module, f"{source}:{node.lineno} imports relatively"
+            inside_root = node.module == PACKAGE.name
+            modules = [f"{node.module}.{alias.name}" for alias in node.names] if inside_root else [node.module]
+            yield from (Import(module, source, node.lineno, lazy) for module in modules)
+        elif isinstance(node, ast.Constant) and isinstance(node.value, str):
+            if re.fullmatch(rf"{PACKAGE.name}(\.\w+)+", node.value) and is_module(node.value):
+                yield Import(node.value, source, node.lineno, lazy=True)
+        else:
+            yield from imports_of(node, source, lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+
+
+def is_module(name: str) -> bool:
+    path = PACKAGE.joinpath(*name.split(".")[1:])
+    return path.with_suffix(".py").is_file() or (path / "__init__.py").is_file()
+
+
+def part_of(module: str) -> str:
+    """The first name below the package; the package itself for names that its __init__ defines."""
+    parts = module.split(".")
+    return parts[1] if len(parts) > 1 and is_module(".".join(parts[:2])) else "__init__"
+
+
+def package_imports() -> list[Import]:
+    found = []
+    for path in SOURCES:
+        found += imports_of(ast.parse(path.read_text(encoding="utf-8")), path.relative_to(PACKAGE).as_posix())
+    return found
+
+
+def test_parts_import_only_what_lies_below_them() -> None:
+    """Data flows one way: the table above holds every edge between two parts of the package."""
+    wrong = []
+    for found in package_imports():
+        importer = found.source.split("/")[0].removesuffix(".py")
+        if found.module.split(".")[0] == PACKAGE.name:
+            imported = part_of(found.module)
+            if imported != importer and imported not in ALLOWED_EDGES[importer]:
+                wrong.append(str(found))
+    assert not wrong, wrong
+
+
+def test_the_command_line_loads_training_only_inside_a_verb() -> None:
+    """``generate`` and ``inspect`` must not pay for the training loops."""
+    eager = [
+        str(i) for i in package_imports() if i.source == "cli.py" and part_of(i.module) == "training" and not i.lazy
+    ]
+    assert not eager, eager
+
+
+@pytest.mark.parametrize("library", LIBRARY_HOMES)
+def test_a_library_stays_in_its_home(library: str) -> None:
+    """One part of the package knows each engine; the others go through it."""
+    homes = LIBRARY_HOMES[library]
+    strays = [str(i) for i in package_imports() if i.module.split(".")[0] == library and not i.source.startswith(homes)]
+    assert not strays, strays
+
+
+def test_importing_the_package_loads_nothing_heavy() -> None:
+    """A fresh interpreter that imports omni_gen3d has loaded no library that takes time or memory."""
+    code = "import sys, omni_gen3d; print(*{m.partition('.')[0] for m in sys.modules})"
+    loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
+    heavy = {"torch", "numpy", "diffusers", "transformers", "numba", *LIBRARY_HOMES}
+    assert not heavy & set(loaded)
+
+
+@pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
+def test_a_file_holds_one_idea(path: Path) -> None:
+    """No drawer for odds and ends, and no file too long to read; a network that reads top to bottom may be longer."""
+    source = path.read_text(encoding="utf-8")
+    assert path.stem not in {"utils", "util", "misc", "common", "helpers"}
+    limit = MAX_LINES_OF_A_NETWORK if re.search(r"^class \w+\(.*\bModule\)", source, re.MULTILINE) else MAX_LINES
+    assert len(source.splitlines()) <= limit
