@@ -19,7 +19,13 @@ _NEAR_FAR_M = (0.05, 500.0)
 
 
 def author_cameras(stage: Usd.Stage, path: str, cameras: Cameras) -> None:
-    """Define ``Input`` (camera 0) and ``Flight`` (camera i at time code i) as children of the prim at ``path``."""
+    """Define ``Input`` (camera 0) and ``Flight`` (camera i at time code i) as children of the prim at ``path``.
+
+    Raises:
+        InputError: There is no camera.
+    """
+    if len(cameras) == 0:
+        raise InputError("the scene has 0 cameras; at least the input camera is needed.")
     matrices = opencv_to_usd_camera(cameras.camera_to_world.double().cpu()).numpy()
     lenses = [usd_lens(matrix, cameras.width, cameras.height) for matrix in cameras.intrinsics.double().cpu()]
     every_camera = [Usd.TimeCode(i) for i in range(len(cameras))]
