@@ -59,32 +59,29 @@ MAX_LINES_OF_A_NETWORK = 800
 
 @dataclass(frozen=True)
 class Import:
-    """One imported module, where it stands, and whether it loads only when a function runs."""
+    """One imported module and where it is named."""
 
     module: str
     source: str
     line: int
-    lazy: bool
 
     def __str__(self) -> str:
         return f"{self.source}:{self.line} imports {self.module}"
 
 
-def imports_of(tree: ast.AST, source: str, lazy: bool = False) -> Iterator[Import]:
+def imports_of(tree: ast.AST, source: str) -> Iterator[Import]:
     """Every module that a source names: import statements, and dotted names in strings, as lazy loaders hold them."""
-    for node in ast.iter_child_nodes(tree):
+    for node in ast.walk(tree):
         if isinstance(node, ast.Import):
-            yield from (Import(alias.name, source, node.lineno, lazy) for alias in node.names)
+            yield from (Import(alias.name, source, node.lineno) for alias in node.names)
         elif isinstance(node, ast.ImportFrom):
             assert node.level == 0 and node.module, f"{source}:{node.lineno} imports relatively"
             inside_root = node.module == PACKAGE.name
             modules = [f"{node.module}.{alias.name}" for alias in node.names] if inside_root else [node.module]
-            yield from (Import(module, source, node.lineno, lazy) for module in modules)
+            yield from (Import(module, source, node.lineno) for module in modules)
         elif isinstance(node, ast.Constant) and isinstance(node.value, str):
             if re.fullmatch(rf"{PACKAGE.name}(\.\w+)+", node.value) and is_module(node.value):
-                yield Import(node.value, source, node.lineno, lazy=True)
-        else:
-            yield from imports_of(node, source, lazy or isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef))
+                yield Import(node.value, source, node.lineno)
 
 
 def is_module(name: str) -> bool:
@@ -117,12 +114,11 @@ def test_parts_import_only_what_lies_below_them() -> None:
     assert not wrong, wrong
 
 
-def test_the_command_line_loads_training_only_inside_a_verb() -> None:
-    """``generate`` and ``inspect`` must not pay for the training loops."""
-    eager = [
-        str(i) for i in package_imports() if i.source == "cli.py" and part_of(i.module) == "training" and not i.lazy
-    ]
-    assert not eager, eager
+def test_training_is_reached_through_its_commands_alone() -> None:
+    """Outside training, only the command line knows it, and of it only the verbs."""
+    outside = [i for i in package_imports() if part_of(i.module) == "training" and not i.source.startswith("training/")]
+    strays = [str(i) for i in outside if i.module != "omni_gen3d.training.commands"]
+    assert not strays, strays
 
 
 @pytest.mark.parametrize("library", LIBRARY_HOMES)
@@ -133,9 +129,10 @@ def test_a_library_stays_in_its_home(library: str) -> None:
     assert not strays, strays
 
 
-def test_importing_the_package_loads_nothing_heavy() -> None:
-    """A fresh interpreter that imports omni_gen3d has loaded no library that takes time or memory."""
-    code = "import sys, omni_gen3d; print(*{m.partition('.')[0] for m in sys.modules})"
+@pytest.mark.parametrize("module", ["omni_gen3d", "omni_gen3d.cli"])
+def test_importing_loads_nothing_heavy(module: str) -> None:
+    """A fresh interpreter that imports the package, or starts the command line, has loaded no slow library."""
+    code = f"import sys, {module}; print(*{{m.partition('.')[0] for m in sys.modules}})"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
     heavy = {"torch", "numpy", "diffusers", "transformers", "numba", *LIBRARY_HOMES}
     assert not heavy & set(loaded)

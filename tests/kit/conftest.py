@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import ctypes
 import importlib.util
 import os
@@ -41,9 +42,11 @@ def omni_ui(tmp_path_factory: pytest.TempPathFactory) -> Iterator[ModuleType]:
     import omni.ui
     from omni.ui import standalone
 
-    standalone.init("omni_gen3d", 640, 360)
-    yield omni.ui
-    standalone.shutdown()
+    # The library writes imgui.ini to the working folder.
+    with contextlib.chdir(folder):
+        standalone.init("omni_gen3d", 640, 360)
+        yield omni.ui
+        standalone.shutdown()
 
 
 @pytest.fixture(scope="session")
