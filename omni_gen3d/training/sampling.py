@@ -10,7 +10,7 @@ from typing import Literal
 import torch
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.training.furniture import BOX_FURNITURE, COLUMN, OBJECT_TYPES, FurnitureTables, furniture_tables
+from omni_gen3d.training.furniture import COLUMN, OBJECT_TYPES, FurnitureTables, furniture_tables
 from omni_gen3d.training.layout import Footprints, arrange
 from omni_gen3d.training.looks import (
     CEILINGS,
@@ -24,7 +24,7 @@ from omni_gen3d.training.looks import (
     Look,
 )
 from omni_gen3d.training.raycast import BOXES, CYLINDERS, OBJECT_SLOTS, Solids
-from omni_gen3d.training.rooms import ROOMS, Range, Room
+from omni_gen3d.training.rooms import ROOMS, Range
 from omni_gen3d.training.shading import OPENINGS, Paint
 
 Split = Literal["train", "heldout"]

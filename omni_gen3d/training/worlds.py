@@ -31,6 +31,7 @@ __all__ = [
 
 _CLEARANCE = 0.5  # between a first camera and anything solid [m]
 _CANDIDATES = 96
+_WORLDS_AT_ONCE = 64  # whose candidates are looked through together; bounds the memory
 _GLANCE = (9, 13)  # rays of a quick look, rows and columns
 _GLANCE_TANGENT = (0.36, 0.66)  # their spread to each side: a 16:9 picture of 67 degrees
 
@@ -151,7 +152,10 @@ def start_cameras(worlds: Worlds, generator: torch.Generator) -> torch.Tensor:
     candidates = _upright_cameras(position, yaw, uniform(-0.3, -0.05))
 
     clearance = distance_to_nearest(worlds, position)
-    score = _view_score(worlds, candidates) - 1e3 * (1.05 * _CLEARANCE - clearance).clamp(min=0)
+    parts = [slice(begin, begin + _WORLDS_AT_ONCE) for begin in range(0, count, _WORLDS_AT_ONCE)]
+    score = torch.cat([_view_score(worlds[part], candidates[part]) for part in parts]) - 1e3 * (
+        1.05 * _CLEARANCE - clearance
+    ).clamp(min=0)
     gumbel = -torch.log(-torch.log(uniform(1e-6, 1 - 1e-6)))
     best = (score + 0.5 * gumbel).argmax(1)
     return candidates[torch.arange(count, device=device), best]
