@@ -127,6 +127,13 @@ def _tile_range(low, high, tiles):
 
 
 @numba.njit(cache=True, inline="always")
+def _tile_rows(splat, tiles_y):
+    """Tile rows that the splat's ellipse touches: first and one past the last."""
+    half_height = math.sqrt(splat[CUT] * splat[VAR_Y])
+    return _tile_range(splat[V] - half_height, splat[V] + half_height, tiles_y)
+
+
+@numba.njit(cache=True, inline="always")
 def _tiles_in_row(splat, row, tiles_x):
     """Tiles of tile row ``row`` that the splat's ellipse touches: first and one past the last."""
     low = row * TILE - splat[V]
@@ -147,8 +154,7 @@ def count_per_tile(splats, tiles_x, tiles_y):
     counts = np.zeros((_PARTS, tiles_y * tiles_x), np.int64)
     for part in numba.prange(_PARTS):
         for i in range(part * len(splats) // _PARTS, (part + 1) * len(splats) // _PARTS):
-            half_height = math.sqrt(splats[i, CUT] * splats[i, VAR_Y])
-            top, bottom = _tile_range(splats[i, V] - half_height, splats[i, V] + half_height, tiles_y)
+            top, bottom = _tile_rows(splats[i], tiles_y)
             for row in range(top, bottom):
                 left, right = _tiles_in_row(splats[i], row, tiles_x)
                 for tile in range(row * tiles_x + left, row * tiles_x + right):
@@ -175,8 +181,7 @@ def list_per_tile(splats, tiles_x, tiles_y, first, starts, size):
     for part in numba.prange(_PARTS):
         cursors = starts[part].copy()
         for i in range(part * len(splats) // _PARTS, (part + 1) * len(splats) // _PARTS):
-            half_height = math.sqrt(splats[i, CUT] * splats[i, VAR_Y])
-            top, bottom = _tile_range(splats[i, V] - half_height, splats[i, V] + half_height, tiles_y)
+            top, bottom = _tile_rows(splats[i], tiles_y)
             for row in range(max(top, first // tiles_x), min(bottom, (last - 1) // tiles_x + 1)):
                 left, right = _tiles_in_row(splats[i], row, tiles_x)
                 for tile in range(max(row * tiles_x + left, first), min(row * tiles_x + right, last)):

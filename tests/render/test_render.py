@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import sys
 from dataclasses import replace
 
 import numba
@@ -10,8 +11,8 @@ import pytest
 import torch
 
 from omni_gen3d import geometry
-from omni_gen3d.errors import InputError
-from omni_gen3d.render import RenderedViews, render
+from omni_gen3d.errors import InputError, MissingDependencyError
+from omni_gen3d.render import RenderedViews, cuda, render
 from omni_gen3d.types import Cameras, Gaussians
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -246,3 +247,10 @@ def test_cameras_and_gaussians_are_checked() -> None:
         intrinsics[0, entry[0], entry[1]] = value
         with pytest.raises(InputError, match=message):
             render(gaussians, replace(cameras, intrinsics=intrinsics))
+
+
+def test_a_missing_gsplat_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Without gsplat the cuda backend says how to get it."""
+    monkeypatch.setitem(sys.modules, "gsplat", None)
+    with pytest.raises(MissingDependencyError, match=r"pip install 'omni_gen3d\[cuda\]'"):
+        cuda.render_views(random_scene(3), cameras_at([[3.0, 0.0, 0.0]], 8, 8), (0.0, 0.0, 0.0), 0.05, 500.0)
