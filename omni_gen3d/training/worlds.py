@@ -30,9 +30,9 @@ __all__ = [
 ]
 
 _CLEARANCE = 0.5  # between a first camera and anything solid [m]
-_CANDIDATES = 96
+_CANDIDATES = 64
 _WORLDS_AT_ONCE = 64  # whose candidates are looked through together; bounds the memory
-_GLANCE = (9, 13)  # rays of a quick look, rows and columns
+_GLANCE = (7, 11)  # rays of a quick look, rows and columns
 _GLANCE_TANGENT = (0.36, 0.66)  # their spread to each side: a 16:9 picture of 67 degrees
 
 _paint_rays = shading.paint_rays

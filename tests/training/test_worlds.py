@@ -207,13 +207,13 @@ def test_cameras_must_fit_the_worlds() -> None:
 
 
 def test_distances_are_signed() -> None:
-    """Positive in the air, negative inside a box and outside the room, exact above the bare floor."""
+    """Positive in the air, negative inside a box and outside the room, exact under the ceiling."""
     worlds, cameras = _worlds_and_cameras(30)
     centers = worlds.solids.box_center[:, :1]
     standing = worlds.object_type[:, 0] >= 0
     assert (distance_to_nearest(worlds, centers)[standing] < 0).all()
     outside = torch.cat([worlds.half_extents + 0.5, torch.ones(30, 1)], 1)[:, None]
     assert torch.allclose(distance_to_nearest(worlds, outside), torch.full((30, 1), -0.5), atol=1e-5)
-    low = cameras[..., :3, 3].clone()
-    low[..., 2] = 0.01
-    assert torch.allclose(distance_to_nearest(worlds, low), torch.full((30, 1), 0.01), atol=1e-5)
+    high = cameras[..., :3, 3].clone()
+    high[..., 2] = worlds.height[:, None] - 0.01
+    assert torch.allclose(distance_to_nearest(worlds, high), torch.full((30, 1), 0.01), atol=1e-5)
