@@ -11,9 +11,9 @@ import torch
 
 from omni_gen3d.training.furniture import FURNITURE, OBJECT_TYPES
 from omni_gen3d.training.looks import FINISH_NAMES, FLOOR_NAMES, LIGHT_LEVELS, LIGHT_TONES, WALL_NAMES
-from omni_gen3d.training.raycast import FIRST_WALL
+from omni_gen3d.training.raycast import FIRST_WALL, FLOOR_SURFACE
 from omni_gen3d.training.rooms import ROOMS, WORLD_KINDS
-from omni_gen3d.training.worlds import Worlds
+from omni_gen3d.training.sampling import Worlds
 
 __all__ = ["FLOOR_NAMES", "OBJECT_TYPES", "WALL_NAMES", "Attributes", "attributes", "describe", "visible_slots"]
 
@@ -91,7 +91,7 @@ def describe(worlds: Worlds, surface_first_frame: torch.Tensor, rng: np.random.G
     """
     seen = visible_slots(worlds, surface_first_frame).tolist()
     surfaces = surface_first_frame.flatten(1)
-    sees_floor = (surfaces == FIRST_WALL + 4).any(1).tolist()
+    sees_floor = ((surfaces == FLOOR_SURFACE).float().mean(1) > _VISIBLE_SHARE).tolist()
     types, finishes = worlds.object_type.tolist(), worlds.object_finish.tolist()
     areas = (4 * worlds.half_extents.prod(1)).tolist()
     rooms = zip(

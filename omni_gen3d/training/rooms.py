@@ -46,7 +46,7 @@ ROOMS = (
     Room(
         name="warehouse", half_length=(4.2, 6.8), half_width=(3.2, 5.0), height=(4.2, 5.8),
         signature={"shelf rack": 3, "pallet": 1},
-        furniture={"shelf rack": 4, "pallet": 4, "crate stack": 3, "cardboard box": 2, "workbench": 0.4},
+        furniture={"shelf rack": 4, "pallet": 6, "crate stack": 3, "cardboard box": 2, "workbench": 0.4},
         pieces=(4, 6), round_pieces={"barrel": 3, "column": 2}, round_chance=0.55,
         floors={"concrete": 3, "green epoxy": 1},
         walls={"grey": 3, "white": 2, "brick": 2, "blue": 1},
@@ -85,7 +85,7 @@ ROOMS = (
     Room(
         name="kitchen", half_length=(2.0, 2.9), half_width=(1.8, 2.5), height=(2.5, 2.8),
         signature={"kitchen counter": 1},
-        furniture={"kitchen counter": 3, "refrigerator": 4, "table": 3, "chair": 4, "cabinet": 0.5},
+        furniture={"kitchen counter": 3, "refrigerator": 7, "table": 3, "chair": 4, "cabinet": 0.5},
         pieces=(4, 6), round_pieces={"bin": 1}, round_chance=0.3,
         floors={"white tile": 3, "terracotta tile": 3, "light wood": 1},
         walls={"white": 3, "beige": 2, "green": 2, "blue": 2},
@@ -94,7 +94,7 @@ ROOMS = (
     Room(
         name="living room", half_length=(2.4, 3.5), half_width=(2.1, 3.0), height=(2.5, 2.9),
         signature={"sofa": 1},
-        furniture={"sofa": 1.5, "coffee table": 5, "television": 3, "bookcase": 2, "cabinet": 1, "chair": 1,
+        furniture={"sofa": 1.5, "coffee table": 5, "television": 5, "bookcase": 2, "cabinet": 1, "chair": 1,
                    "table": 0.5},
         pieces=(4, 6), round_pieces={"bin": 1}, round_chance=0.15,
         floors={"light wood": 3, "dark wood": 3, "grey carpet": 1},

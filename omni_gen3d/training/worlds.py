@@ -174,14 +174,15 @@ def _view_score(worlds: Worlds, camera_to_world: torch.Tensor) -> torch.Tensor:
     share = (surface[..., None] == slots).float().mean(-2)
     seen = (share / 0.03).clamp(max=1)
     # The first slot holds the piece that tells the kind of the room: it counts more.
-    in_view = seen.sum(-1) + 1.5 * seen[..., 0]
+    in_view = seen.sum(-1) + 2.5 * seen[..., 0]
     nearest = torch.where(surface < FLOOR_SURFACE, depth, 1e4).amin(-1)
     ahead = depth[..., (rows // 2) * columns + columns // 2]
     too_near = (1.5 - nearest).clamp(min=0) + (2.0 - ahead).clamp(min=0)
     too_far = (nearest - 5.0).clamp(min=0, max=5)
     boxed_in = (2.2 - depth.median(-1).values).clamp(min=0)
+    floorless = (0.12 - (surface == FLOOR_SURFACE).float().mean(-1)).clamp(min=0)
     crowded = (share.amax(-1) - 0.4).clamp(min=0)
-    return 1.2 * in_view - 6.0 * too_near - 1.5 * too_far - 4.0 * crowded - 5.0 * boxed_in
+    return 1.2 * in_view - 8.0 * too_near - 1.5 * too_far - 4.0 * crowded - 5.0 * boxed_in - 40.0 * floorless
 
 
 def _upright_cameras(position: torch.Tensor, yaw: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
