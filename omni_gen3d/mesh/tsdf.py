@@ -1,0 +1,202 @@
+"""Truncated signed distance to what the depth maps show; space that no camera saw through counts as solid."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from scipy import ndimage
+
+from omni_gen3d.mesh.depth_views import DepthViews
+
+TRUNCATION_VOXELS = 3.0
+# Distances keep this far from 0 [truncations], so that no mesh vertex falls on a voxel centre.
+MIN_DISTANCE = 0.02
+_MAX_VOXELS = 12_000_000
+# Beyond this depth a surface is not modelled; rays still prove the space up to it empty.
+_FAR_CLIP_M = 12.0
+# The region keeps at most this much below the floor and above it.
+_HEIGHTS_M = (-0.3, 5.0)
+_BOUNDS_PERCENTILES = (0.5, 99.5)
+# A camera was carried there, so its surroundings are empty unless a surface was seen in them.
+_CAMERA_CLEARANCE_M = 0.2
+# Loose solid specks up to this volume are floaters; a 12 cm column stands on the floor and is not loose.
+_FLOATER_M3 = 0.02
+
+
+@dataclass(frozen=True)
+class Tsdf:
+    """A dense grid of truncated signed distances.
+
+    Attributes:
+        distance: In units of the truncation, positive in known-free space, -1 where unseen, never 0,
+            shape ``(X, Y, Z)``, float32.
+        surface_seen: True within the truncation of an observed surface, shape ``(X, Y, Z)``, bool.
+        origin: Low corner of voxel (0, 0, 0) [m], whole voxels from 0, shape ``(3,)``.
+        voxel_size: [m].
+    """
+
+    distance: np.ndarray
+    surface_seen: np.ndarray
+    origin: np.ndarray
+    voxel_size: float
+
+    @property
+    def free(self) -> np.ndarray:
+        """Known-free voxels, shape ``(X, Y, Z)``, bool."""
+        return self.distance > 0
+
+    @property
+    def ground(self) -> int:
+        """Index of the layer of voxels just above z = 0; negative or past the grid when that is elsewhere."""
+        return round(-self.origin[2] / self.voxel_size)
+
+    def voxel_of(self, points: np.ndarray) -> np.ndarray:
+        """Indices of the voxels that hold the points, not clipped to the grid, ``(..., 3)`` -> ``(..., 3)``."""
+        return np.floor((points - self.origin) / self.voxel_size).astype(np.int64)
+
+
+def fuse(views: DepthViews, voxel_size: float) -> Tsdf:
+    """Fuse depth maps into a TSDF (Curless and Levoy 1996) over a bounded region, and clean it.
+
+    A voxel within the truncation behind a surface averages what the cameras say; one that every camera finds hidden
+    or outside its picture stays solid. Small loose solids (floaters) are emptied, then all free space but the largest
+    connected piece is filled.
+
+    Args:
+        views: Depth of the levelled, metric scene.
+        voxel_size: [m].
+    """
+    origin, shape = _region(views, voxel_size)
+    distance = np.full(shape, -1.0, np.float32)
+    surface_seen = np.zeros(shape, np.bool_)
+    depth = np.minimum(views.depth, np.float32(1e6))
+    _integrate(
+        depth,
+        views.world_to_camera,
+        views.intrinsics,
+        origin,
+        voxel_size,
+        TRUNCATION_VOXELS * voxel_size,
+        _FAR_CLIP_M,
+        distance,
+        surface_seen,
+    )
+    tsdf = Tsdf(distance, surface_seen, origin, voxel_size)
+    _clear_cameras(tsdf, views.positions)
+    _remove_floaters(tsdf)
+    _fill_pockets(tsdf)
+    return tsdf
+
+
+def _region(views: DepthViews, voxel_size: float) -> tuple[np.ndarray, tuple[int, int, int]]:
+    """Origin [m] and shape of the grid: what is seen within the far clip, shrunk towards camera 0 if too large."""
+    eye = views.positions[0]
+    points = views.points
+    near = points[np.linalg.norm(points - eye, axis=1) < _FAR_CLIP_M]
+    samples = near if len(near) else points
+    margin = (TRUNCATION_VOXELS + 1) * voxel_size
+    low, high = np.percentile(samples, _BOUNDS_PERCENTILES, axis=0)
+    low = np.minimum(low, views.positions.min(0)) - margin
+    high = np.maximum(high, views.positions.max(0)) + margin
+    low[2], high[2] = max(low[2], _HEIGHTS_M[0]), min(high[2], max(_HEIGHTS_M[1], eye[2] + 1))
+    while np.prod((high - low) / voxel_size + 1) > _MAX_VOXELS:
+        low[:2] += 0.02 * (eye - low)[:2]
+        high[:2] += 0.02 * (eye - high)[:2]
+    first, last = np.floor(low / voxel_size).astype(int), np.ceil(high / voxel_size).astype(int)
+    x, y, z = (last - first).tolist()
+    return first * voxel_size, (x, y, z)
+
+
+@numba.njit(parallel=True, cache=True)
+def _integrate(
+    depth: np.ndarray,
+    world_to_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    origin: np.ndarray,
+    voxel_size: float,
+    truncation: float,
+    far_clip: float,
+    distance: np.ndarray,
+    surface_seen: np.ndarray,
+) -> None:
+    num_cameras, height, width = depth.shape
+    size_x, size_y, size_z = distance.shape
+    for i in numba.prange(size_x):
+        x = origin[0] + (i + 0.5) * voxel_size
+        for j in range(size_y):
+            y = origin[1] + (j + 0.5) * voxel_size
+            for k in range(size_z):
+                z = origin[2] + (k + 0.5) * voxel_size
+                total = 0.0
+                count = 0
+                seen = False
+                for c in range(num_cameras):
+                    m = world_to_camera[c]
+                    in_depth = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
+                    if in_depth <= 0.5 * voxel_size or in_depth > far_clip:
+                        continue
+                    fx, fy = intrinsics[c, 0, 0], intrinsics[c, 1, 1]
+                    u = fx * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / in_depth + intrinsics[c, 0, 2]
+                    # Half a voxel past the picture still counts, so that its border rays stay clear of the solid.
+                    reach = 0.5 * voxel_size * fx / in_depth
+                    if u < -reach or u >= width + reach:
+                        continue
+                    v = fy * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / in_depth + intrinsics[c, 1, 2]
+                    if v < -reach or v >= height + reach:
+                        continue
+                    column = min(max(int(np.floor(u)), 0), width - 1)
+                    row = min(max(int(np.floor(v)), 0), height - 1)
+                    surface = depth[c, row, column]
+                    if surface <= 0.0:
+                        continue
+                    ahead = (surface - in_depth) / truncation
+                    if ahead < -1.0:
+                        continue
+                    seen = seen or ahead < 1.0
+                    total += min(ahead, 1.0)
+                    count += 1
+                if count > 0:
+                    mean = total / count
+                    distance[i, j, k] = max(mean, MIN_DISTANCE) if mean > 0.0 else min(mean, -MIN_DISTANCE)
+                    surface_seen[i, j, k] = seen
+
+
+def _clear_cameras(tsdf: Tsdf, positions: np.ndarray) -> None:
+    reach = int(np.ceil(_CAMERA_CLEARANCE_M / tsdf.voxel_size))
+    offsets = np.stack(np.meshgrid(*[np.arange(-reach, reach + 1)] * 3, indexing="ij"), -1).reshape(-1, 3)
+    offsets = offsets[np.linalg.norm(offsets, axis=1) * tsdf.voxel_size <= _CAMERA_CLEARANCE_M]
+    voxels = (tsdf.voxel_of(positions)[:, None] + offsets).reshape(-1, 3)
+    voxels = voxels[((voxels >= 0) & (voxels < tsdf.distance.shape)).all(1)]
+    x, y, z = voxels[~tsdf.surface_seen[tuple(voxels.T)]].T
+    tsdf.distance[x, y, z] = 1.0
+
+
+def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
+    """Label of the face-connected component of every true voxel, 0 where false, and how many there are."""
+    labels = np.zeros(mask.shape, np.int32)
+    return labels, int(np.asarray(ndimage.label(mask, output=labels)).item())
+
+
+def _remove_floaters(tsdf: Tsdf) -> None:
+    labels, count = components(~tsdf.free)
+    if count == 0:
+        return
+    volume = np.bincount(labels.ravel(), minlength=count + 1) * tsdf.voxel_size**3
+    loose = volume <= _FLOATER_M3
+    loose[0] = False
+    for axis in range(3):
+        for side in (0, -1):
+            loose[labels.take(side, axis)] = False
+    floaters = loose[labels]
+    tsdf.distance[floaters] = 1.0
+    tsdf.surface_seen[floaters] = False
+
+
+def _fill_pockets(tsdf: Tsdf) -> None:
+    labels, count = components(tsdf.free)
+    if count <= 1:
+        return
+    largest = 1 + int(np.bincount(labels.ravel())[1:].argmax())
+    tsdf.distance[(labels != largest) & (labels > 0)] = -1.0
