@@ -73,7 +73,9 @@ def load_network(network_class: type[Network], folder: Path, device: torch.devic
     """
     index_file = folder / _INDEX
     if not index_file.is_file():
-        raise InputError(f"no weights at {folder}: {_INDEX} is missing. Point at a folder written by 'omni-gen3d train'.")
+        raise InputError(
+            f"no weights at {folder}: {_INDEX} is missing. Point at a folder written by 'omni-gen3d train'."
+        )
     weight_map: dict[str, str] = json.loads(index_file.read_text())["weight_map"]
     packed: dict[str, torch.Tensor] = {}
     for file in sorted(set(weight_map.values())):
