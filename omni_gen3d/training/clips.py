@@ -70,12 +70,16 @@ def sample_views(
     focal_px = width * (low + (high - low) * torch.rand(count, generator=generator, device=device))
     rows = torch.arange(_GLANCE_PX / 2, height, _GLANCE_PX, device=device) - height / 2
     columns = torch.arange(_GLANCE_PX / 2, width, _GLANCE_PX, device=device) - width / 2
-    directions = ray_directions(camera_to_world[:, None, :3, :3], torch.cartesian_prod(rows, columns).flip(-1), focal_px)
+    directions = ray_directions(
+        camera_to_world[:, None, :3, :3], torch.cartesian_prod(rows, columns).flip(-1), focal_px
+    )
     depth, _ = first_hit(worlds.solids, camera_to_world[:, None, :3, 3], directions)
     return Views(worlds, camera_to_world, focal_px, depth.flatten(1).median(-1).values)
 
 
-def along_trajectories(views: Views, trajectory: torch.Tensor, num_frames: int, generator: torch.Generator) -> torch.Tensor:
+def along_trajectories(
+    views: Views, trajectory: torch.Tensor, num_frames: int, generator: torch.Generator
+) -> torch.Tensor:
     """Camera to first camera [m], shape ``(B, L, 4, 4)``, along each view's trajectory of index ``trajectory (B,)``.
 
     Lengths are Lyra's times the median depth, halved until nothing is nearer than 25 cm.
