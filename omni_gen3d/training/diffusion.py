@@ -43,9 +43,7 @@ from omni_gen3d.video.tokenizer import (
 )
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES
 
-DEFAULTS = TrainingConfig(
-    minutes=8, batch_size=96, learning_rate=2e-3, ema_decay=0.997, log_every_s=60, pool_size=3000
-)
+DEFAULTS = TrainingConfig(minutes=8, batch_size=96, learning_rate=2e-3, ema_decay=0.997, log_every_s=60, pool_size=3000)
 _PICTURES_PER_STEP = 4  # pictures for each video of the batch
 _PICTURE_POOL = 20  # pictures for each video of the pool
 _PICTURES_PER_CHUNK = 64
@@ -145,7 +143,9 @@ class _Material:
         return {"latents": self.encode(clips.rgb * 2 - 1).half(), "text": self.text(captions)}
 
     @torch.no_grad()
-    def clips(self, generator: torch.Generator, rng: np.random.Generator) -> tuple[dict[str, torch.Tensor], Clips, Warp]:
+    def clips(
+        self, generator: torch.Generator, rng: np.random.Generator
+    ) -> tuple[dict[str, torch.Tensor], Clips, Warp]:
         config = self.config
         views = sample_views(_CLIPS_PER_CHUNK, config.width, config.height, generator)
         trajectory = torch.randint(
