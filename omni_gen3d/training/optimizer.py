@@ -55,7 +55,9 @@ class Muon:
                 updates.append(parameter.grad.lerp(buffer, self._momentum).reshape(rows, columns))
             updates = _orthogonalise(torch.stack(updates)) * (learning_rate * 0.2 * math.sqrt(max(rows, columns)))
             torch._foreach_mul_(parameters, 1 - learning_rate * self._weight_decay)
-            torch._foreach_sub_(parameters, [u.reshape(p.shape).to(p) for u, p in zip(updates, parameters, strict=True)])
+            torch._foreach_sub_(
+                parameters, [u.reshape(p.shape).to(p) for u, p in zip(updates, parameters, strict=True)]
+            )
 
     def zero_grad(self) -> None:
         self._adam.zero_grad(set_to_none=True)
