@@ -47,7 +47,9 @@ def _load(device: str) -> tuple[Any, torch.nn.Module]:
     tokenizer.enable_padding(length=TEXT_TOKENS)
     model = BertModel(BertConfig.from_json_file(folder / "config.json"), add_pooling_layer=False)
     weights = load_file(folder / "model.safetensors")
-    model.load_state_dict({name: value for name, value in weights.items() if not name.startswith("pooler.")}, strict=False)
+    model.load_state_dict(
+        {name: value for name, value in weights.items() if not name.startswith("pooler.")}, strict=False
+    )
     return tokenizer, model.eval().requires_grad_(False).to(device)
 
 
