@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections import Counter
 from dataclasses import dataclass
 from typing import TypeVar
@@ -15,7 +16,16 @@ from omni_gen3d.training.raycast import FIRST_WALL, FLOOR_SURFACE
 from omni_gen3d.training.rooms import ROOMS, WORLD_KINDS
 from omni_gen3d.training.sampling import Worlds
 
-__all__ = ["FLOOR_NAMES", "OBJECT_TYPES", "WALL_NAMES", "Attributes", "attributes", "describe", "visible_slots"]
+__all__ = [
+    "FLOOR_NAMES",
+    "OBJECT_TYPES",
+    "WALL_NAMES",
+    "Attributes",
+    "attributes",
+    "describe",
+    "named_attributes",
+    "visible_slots",
+]
 
 _Option = TypeVar("_Option")
 
@@ -44,7 +54,7 @@ _WALL_WORDS = {"brick": ("brick walls", "red brick walls")}
 
 @dataclass(frozen=True)
 class Attributes:
-    """What a classifier should find in a picture.
+    """What a classifier should find in a picture; -1 stands for what nothing is said about.
 
     Attributes:
         kind: Index into ``WORLD_KINDS``, shape ``(B,)``, long.
@@ -79,6 +89,39 @@ def attributes(worlds: Worlds, surface_first_frame: torch.Tensor) -> Attributes:
     types = torch.where(visible_slots(worlds, surface_first_frame), worlds.object_type, -1)
     objects = (types[..., None] == torch.arange(len(OBJECT_TYPES), device=types.device)).any(1)
     return Attributes(worlds.kind, worlds.floor, worlds.wall, objects)
+
+
+def _vocabulary() -> dict[str, tuple[str, int]]:
+    """Every phrase a caption may use, in lower case: the field of ``Attributes`` it tells and the index in it."""
+    words: dict[str, tuple[str, int]] = {}
+    for field, names, special, noun in (
+        ("kind", WORLD_KINDS, _KIND_WORDS, ""),
+        ("floor", FLOOR_NAMES, _FLOOR_WORDS, " floor"),
+        ("wall", WALL_NAMES, _WALL_WORDS, " walls"),
+    ):
+        for index, name in enumerate(names):
+            words |= dict.fromkeys(special.get(name, (name + noun,)), (field, index))
+    for index, piece in enumerate(FURNITURE):
+        for singular, plural in ((piece.name, piece.plural), *_SYNONYMS.get(piece.name, ())):
+            words |= {singular.lower(): ("objects", index), plural.lower(): ("objects", index)}
+    return words
+
+
+def named_attributes(captions: list[str]) -> Attributes:
+    """What captions say, on the CPU; of two rooms, floors or walls the last one named counts."""
+    vocabulary = _vocabulary()
+    longest_first = sorted(vocabulary, key=len, reverse=True)
+    phrase = re.compile(rf"\b({'|'.join(map(re.escape, longest_first))})\b", re.IGNORECASE)
+    surroundings = {field: torch.full((len(captions),), -1) for field in ("kind", "floor", "wall")}
+    objects = torch.zeros(len(captions), len(OBJECT_TYPES), dtype=torch.bool)
+    for b, caption in enumerate(captions):
+        for match in phrase.findall(caption):
+            field, index = vocabulary[match.lower()]
+            if field == "objects":
+                objects[b, index] = True
+            else:
+                surroundings[field][b] = index
+    return Attributes(**surroundings, objects=objects)
 
 
 def describe(worlds: Worlds, surface_first_frame: torch.Tensor, rng: np.random.Generator) -> list[str]:

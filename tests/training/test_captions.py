@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 
-from omni_gen3d.training.captions import Attributes, attributes, describe, visible_slots
+from omni_gen3d.training.captions import Attributes, attributes, describe, named_attributes, visible_slots
 from omni_gen3d.training.furniture import FURNITURE, OBJECT_TYPES
 from omni_gen3d.training.looks import FINISH_NAMES, FLOOR_NAMES, WALL_NAMES
 from omni_gen3d.training.worlds import WORLD_KINDS, Worlds, render_worlds, sample_worlds, start_cameras, world_generator
@@ -120,3 +120,23 @@ def test_phrasing_varies_but_repeats_with_its_seed(seen: tuple[Worlds, torch.Ten
     variants = [set(captions) for captions in zip(*(_captions(seen, seed) for seed in range(8)), strict=True)]
     assert sum(len(variant) >= 4 for variant in variants) > 40
     assert all(len(caption) < 400 for variant in variants for caption in variant)
+
+
+def test_captions_are_read_back(seen: tuple[Worlds, torch.Tensor, Attributes]) -> None:
+    """What is found in a caption is what was described: all objects and the kind, floors and walls where named."""
+    truth = seen[2]
+    for seed in range(6):
+        named = named_attributes(_captions(seen, seed))
+        assert torch.equal(named.objects, truth.objects) and torch.equal(named.kind, truth.kind)
+        for found, true in ((named.floor, truth.floor), (named.wall, truth.wall)):
+            assert (found >= 0).any() and (found == true)[found >= 0].all()
+
+
+def test_longer_phrases_win() -> None:
+    """A coffee table is no table, a kitchen counter makes no kitchen, and grey walls are no grey carpet."""
+    named = named_attributes(["An office with a Coffee Table, a kitchen counter and grey walls", "somewhere"])
+    assert [OBJECT_TYPES[i] for i in named.objects[0].nonzero()[:, 0]] == sorted(
+        ["kitchen counter", "coffee table"], key=OBJECT_TYPES.index
+    )
+    assert WORLD_KINDS[named.kind[0]] == "office" and WALL_NAMES[named.wall[0]] == "grey" and named.floor[0] == -1
+    assert named.kind[1] == named.floor[1] == named.wall[1] == -1 and not named.objects[1].any()
