@@ -9,8 +9,13 @@ from scipy import ndimage
 
 from omni_gen3d.mesh.tsdf import TRUNCATION_VOXELS, Tsdf
 
-# Solid up to this height (in whole voxels) above the plane is noise of the floor; anything higher stands on it.
-_MAX_BUMP_M = 0.05
+# Solid up to three standard deviations of the floor's noise above the plane, within these limits and rounded to
+# whole voxels, is a bump of the floor; anything higher stands on it.
+_BUMP_SIGMAS = 3.0
+_BUMP_LIMITS_M = (0.05, 0.1)
+# Points within this of the plane tell the noise.
+_NOISE_BAND_M = 0.15
+_MAD_TO_SIGMA = 1.4826
 # Seen floor must hold a square of this side somewhere, and this area in all, to count as a floor.
 _MIN_SQUARE_M = 0.25
 _MIN_AREA_M2 = 0.3
@@ -31,22 +36,28 @@ class Floor:
     seen: np.ndarray
 
 
-def snap_floor(tsdf: Tsdf) -> tuple[Tsdf, Floor | None]:
+def snap_floor(tsdf: Tsdf, points: np.ndarray) -> tuple[Tsdf, Floor | None]:
     """Make everything below z = 0 solid and free the noise just above it.
+
+    Args:
+        tsdf: Of a scene whose floor, if it has one, lies at z = 0.
+        points: Points on its surfaces [m], shape ``(M, 3)``.
 
     Returns:
         The snapped grid with its zero crossing at z = 0 on every open column, and the floor; the grid unchanged and
         None when too little floor was seen.
     """
     ground = tsdf.ground
-    bumps = int(_MAX_BUMP_M / tsdf.voxel_size + 1e-6)
+    heights = points[np.abs(points[:, 2]) < _NOISE_BAND_M, 2]
+    noise = _MAD_TO_SIGMA * float(np.median(np.abs(heights - np.median(heights)))) if len(heights) else 0.0
+    bumps = round(float(np.clip(_BUMP_SIGMAS * noise, *_BUMP_LIMITS_M)) / tsdf.voxel_size)
     if ground < 1 or ground + bumps >= tsdf.distance.shape[2]:
         return tsdf, None
     above = tsdf.free[:, :, ground : ground + bumps + 1]
     open_columns, first_free = np.asarray(above.any(2)), above.argmax(2)
     seen = open_columns & tsdf.surface_seen[:, :, ground - 1 : ground + bumps + 1].any(2)
     bridge = max(1, round(_BRIDGE_M / tsdf.voxel_size))
-    bridged = np.asarray(ndimage.binary_closing(np.pad(seen, bridge + 1), iterations=bridge))
+    bridged = np.asarray(ndimage.binary_closing(np.pad(seen, bridge + 1), iterations=bridge), np.bool_)
     seen = open_columns & bridged[bridge + 1 : -bridge - 1, bridge + 1 : -bridge - 1]
     side = int(np.ceil(_MIN_SQUARE_M / tsdf.voxel_size))
     has_square = np.asarray(ndimage.binary_erosion(seen, np.ones((side, side)))).any()

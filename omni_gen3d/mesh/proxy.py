@@ -60,7 +60,7 @@ def build_proxy(
     report = progress or (lambda fraction: None)
     views = render_depth_views(gaussians, spread_cameras(cameras, _NUM_VIEWS))
     report(0.5)
-    tsdf, floor = snap_floor(fuse(views, voxel_size))
+    tsdf, floor = snap_floor(fuse(views, voxel_size), views.points)
     if not tsdf.free.any():
         raise InputError("the cameras see no free space: their surfaces are closer than a voxel. Check the scale.")
     report(0.7)

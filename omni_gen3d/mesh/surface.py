@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
-
 import numpy as np
 from scipy import ndimage
 
@@ -14,10 +12,6 @@ from omni_gen3d.types import TriMesh
 _FLOOR_TOLERANCE_M = 0.02
 # Where no surface was seen the boundary is a staircase of voxels; blurring it by this much saves most of its faces.
 _BLUR_VOXELS = 1.0
-# How greedily fast_simplification trades shape for speed, and the share of the budget it is given: it may join two
-# folds of the surface in one edge, so the first result that is closed is taken.
-_AGGRESSIVENESS = (7.0, 5.0)
-_BUDGET_SHARES = (1.0, 0.95, 0.9, 0.85)
 
 
 def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
@@ -25,8 +19,9 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
 
     Args:
         tsdf: Holds at least one free voxel.
-        max_faces: Budget, kept also where that costs the mesh its closedness (see ``is_closed``).
+        max_faces: Budget.
     """
+    from fast_simplification import simplify
     from skimage.measure import marching_cubes
 
     occupied = np.argwhere(tsdf.free)
@@ -35,24 +30,15 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
     vertices, faces, _, _ = marching_cubes(padded, level=0.0, gradient_direction="descent")
     vertices = tsdf.origin + (vertices + low - 0.5) * tsdf.voxel_size
     shell = TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
-    if len(faces) > 2 * max_faces:
-        coarse = _simplified(shell, 2 * max_faces, _AGGRESSIVENESS[0])
-        shell = coarse if is_closed(coarse) else shell
-    if len(shell.faces) > max_faces:
-        attempts = itertools.product(_BUDGET_SHARES, _AGGRESSIVENESS)
-        candidates = (_simplified(shell, int(share * max_faces), agg) for share, agg in attempts)
-        fitting = (mesh for mesh in candidates if len(mesh.faces) <= max_faces)
-        shell = next(filter(is_closed, fitting), None) or _simplified(shell, max_faces, _AGGRESSIVENESS[0])
+    target = max_faces
+    while len(shell.faces) > max_faces:
+        points, triangles = simplify(vertices, faces.astype(np.int32), target_count=target)
+        shell = TriMesh(points.astype(np.float32), triangles.astype(np.int32))
+        shell = part_folds(without_fins(shell))
+        target -= max(len(shell.faces) - max_faces, 0)
     level = np.abs(shell.vertices[:, 2]) < _FLOOR_TOLERANCE_M
     shell.vertices[level, 2] = 0.0
     return shell
-
-
-def _simplified(mesh: TriMesh, num_faces: int, aggressiveness: float) -> TriMesh:
-    from fast_simplification import simplify
-
-    vertices, faces = simplify(mesh.vertices, mesh.faces, target_count=num_faces, agg=aggressiveness)
-    return TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
 
 
 def _smooth_unseen(tsdf: Tsdf) -> np.ndarray:
@@ -66,10 +52,56 @@ def _smooth_unseen(tsdf: Tsdf) -> np.ndarray:
 
 def is_closed(mesh: TriMesh) -> bool:
     """Whether every edge joins exactly two faces of the same orientation."""
-    edges = mesh.faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2).astype(np.int64)
-    forth = np.sort(edges[:, 0] * len(mesh.vertices) + edges[:, 1])
-    back = np.sort(edges[:, 1] * len(mesh.vertices) + edges[:, 0])
+    start = mesh.faces.ravel().astype(np.int64)
+    end = np.roll(mesh.faces, -1, axis=1).ravel().astype(np.int64)
+    forth = np.sort(start * len(mesh.vertices) + end)
+    back = np.sort(end * len(mesh.vertices) + start)
     return bool((np.diff(forth) > 0).all() and np.array_equal(forth, back))
+
+
+def without_fins(mesh: TriMesh) -> TriMesh:
+    """Drop pairs of faces that lie back to back on the same three vertices.
+
+    Decimation leaves them where it collapses a thin bar or a narrow tunnel; they enclose nothing, and the edge on
+    which a pair stands joins four faces.
+    """
+    corners, face_set = np.unique(np.sort(mesh.faces, axis=1), axis=0, return_inverse=True)
+    first = mesh.faces.argmin(1)[:, None]
+    second, third = (np.take_along_axis(mesh.faces, (first + step) % 3, axis=1)[:, 0] for step in (1, 2))
+    side = np.where(second < third, 1, -1)
+    surplus = np.bincount(face_set.ravel(), weights=side, minlength=len(corners))[face_set.ravel()]
+    # Of three faces on the same vertices the two that cancel go and one of the remaining side stays.
+    staying = np.flatnonzero(side * surplus > 0)
+    _, one_each = np.unique(face_set.ravel()[staying], return_index=True)
+    return TriMesh(mesh.vertices, mesh.faces[np.sort(staying[one_each])])
+
+
+def part_folds(mesh: TriMesh) -> TriMesh:
+    """Make every edge on which decimation joined several folds of the surface an edge of two faces again.
+
+    Such an edge is halved, with a midpoint of its own for each pair of faces that run along it in opposite
+    directions. The shape stays the same.
+    """
+    faces = mesh.faces
+    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
+    joined, sharing = np.unique(edges, axis=0, return_counts=True)
+    midpoints: list[np.ndarray] = []
+    for a, b in joined[sharing > 2]:
+        for forth, back in zip(_along(faces, a, b), _along(faces, b, a), strict=False):
+            middle = len(mesh.vertices) + len(midpoints)
+            midpoints.append((mesh.vertices[a] + mesh.vertices[b]) / 2)
+            halves = faces[[forth, back]]
+            first, second = np.where(halves == b, middle, halves), np.where(halves == a, middle, halves)
+            faces = np.concatenate([faces, second])
+            faces[[forth, back]] = first
+    if not midpoints:
+        return mesh
+    return TriMesh(np.concatenate([mesh.vertices, np.stack(midpoints)]), faces.astype(np.int32))
+
+
+def _along(faces: np.ndarray, start: int, end: int) -> np.ndarray:
+    """Indices of the faces that hold the half-edge from ``start`` to ``end``."""
+    return np.flatnonzero(((faces == start) & (np.roll(faces, -1, axis=1) == end)).any(1))
 
 
 def face_normals_and_areas(mesh: TriMesh) -> tuple[np.ndarray, np.ndarray]:

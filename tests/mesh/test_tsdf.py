@@ -78,7 +78,7 @@ def test_snapped_floor_is_level():
     height[22:, 22:] = 0.3
     z = 0.05 * (np.arange(20) + 0.5) - 0.25
     distance = np.clip((z - height[..., None]) / 0.15, -1, 1).astype(np.float32)
-    tsdf, floor = snap_floor(Tsdf(distance, np.abs(distance) < 1, np.array([0.0, 0.0, -0.25]), 0.05))
+    tsdf, floor = snap_floor(Tsdf(distance, np.abs(distance) < 1, np.array([0.0, 0.0, -0.25]), 0.05), np.zeros((9, 3)))
     assert floor is not None and floor.open[:20, :20].all() and not floor.open[22:, 22:].any()
     below, above = tsdf.distance[..., 4], tsdf.distance[..., 5]
     np.testing.assert_array_equal(below[floor.open], -above[floor.open])
@@ -92,4 +92,4 @@ def test_too_little_floor_is_no_floor():
     distance = np.full(shape, -1.0, np.float32)
     distance[5:7, 5:25] = np.clip(z / 0.15, -1, 1)
     grid = Tsdf(distance, np.abs(distance) < 1, np.array([0.0, 0.0, -0.25]), 0.05)
-    assert snap_floor(grid) == (grid, None)
+    assert snap_floor(grid, np.zeros((9, 3))) == (grid, None)
