@@ -20,7 +20,8 @@ import typer
 import omni_gen3d
 from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
 from omni_gen3d.errors import InputError
-from omni_gen3d.request import MAX_STEPS, check_request
+from omni_gen3d.request import MAX_STEPS, Device, check_request
+from omni_gen3d.training.commands import eval_app, train_app
 
 if TYPE_CHECKING:
     import numpy as np
@@ -35,19 +36,13 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     rich_markup_mode=None,  # plain help: loading rich would double its time
 )
+app.add_typer(train_app, name="train")
+app.add_typer(eval_app, name="eval")
 
 MAX_SLUG_CHARS = 48
 RENDER_SIDES = (16, 4096)
 EnvironmentArgument = Annotated[Path, typer.Argument(metavar="DIR", help="An environment folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
-
-
-class Device(StrEnum):
-    """Where the networks run."""
-
-    auto = "auto"
-    cpu = "cpu"
-    cuda = "cuda"
 
 
 class Aov(StrEnum):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from enum import StrEnum
 from pathlib import Path
 
 from omni_gen3d.errors import InputError
@@ -10,6 +11,14 @@ MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 50
 # What both torch and numpy take as a seed.
 MAX_SEED = 2**63 - 1
+
+
+class Device(StrEnum):
+    """Where the networks run."""
+
+    auto = "auto"
+    cpu = "cpu"
+    cuda = "cuda"
 
 
 def check_request(

@@ -39,6 +39,10 @@ class Views:
     focal_px: torch.Tensor
     median_depth: torch.Tensor
 
+    def __getitem__(self, index: slice) -> Views:
+        """A part of the batch."""
+        return Views(self.worlds[index], self.camera_to_world[index], self.focal_px[index], self.median_depth[index])
+
 
 @dataclass(frozen=True)
 class Clips:
@@ -57,6 +61,12 @@ class Clips:
     surface: torch.Tensor
     camera_to_first: torch.Tensor
     intrinsics: torch.Tensor
+
+    def __getitem__(self, index: slice) -> Clips:
+        """A part of the batch."""
+        return Clips(
+            self.rgb[index], self.depth[index], self.surface[index], self.camera_to_first[index], self.intrinsics[index]
+        )
 
 
 def sample_views(

@@ -1,14 +1,27 @@
-"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder``; start them with ``torchrun`` for several GPUs."""
+"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder`` and ``omni-gen3d eval mini``.
+
+Start the training verbs with ``torchrun`` for several GPUs.
+"""
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
+from importlib.resources import files
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from omni_gen3d.console import reported
+from omni_gen3d.errors import InputError
+from omni_gen3d.request import Device
+
+if TYPE_CHECKING:
+    import torch
+
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks of the mini model on procedural worlds.")
+eval_app = typer.Typer(no_args_is_help=True, help="Measure trained networks on held-out procedural worlds.")
 
 Out = Annotated[Path, typer.Option(help="Folder for the checkpoint and log.jsonl.")]
 Minutes = Annotated[float | None, typer.Option(help="Budget, compilation and data included.")]
@@ -32,10 +45,8 @@ def _config(
     size: str,
     log_every: float | None,
 ) -> Any:
-    from omni_gen3d.errors import InputError
-
     width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal()):
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise InputError(f"--size is {size!r}; write WIDTHxHEIGHT, for example 320x176.")
     given = {"minutes": minutes, "batch_size": batch_size, "pool_size": pool_size, "log_every_s": log_every}
     given = {name: value for name, value in given.items() if value is not None}
@@ -43,6 +54,7 @@ def _config(
 
 
 @train_app.command()
+@reported
 def tokenizer(
     out: Out,
     minutes: Minutes = None,
@@ -63,6 +75,7 @@ def tokenizer(
 
 
 @train_app.command()
+@reported
 def depth(
     out: Out,
     minutes: Minutes = None,
@@ -83,6 +96,7 @@ def depth(
 
 
 @train_app.command()
+@reported
 def diffusion(
     out: Out,
     tokenizer: TokenizerFolder,
@@ -105,6 +119,7 @@ def diffusion(
 
 
 @train_app.command()
+@reported
 def decoder(
     out: Out,
     tokenizer: TokenizerFolder,
@@ -125,3 +140,66 @@ def decoder(
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every)
     with training_host() as host:
         train_decoder(config, host, out, resume, tokenizer, depth, diffusion)
+
+
+@eval_app.callback()
+def _eval() -> None:
+    """Keep ``mini`` a verb of its own: an app of one command would swallow its name."""
+
+
+@eval_app.command()
+@reported
+def mini(
+    scenes: Annotated[int, typer.Option(metavar="N", help="From text, and as many from pictures.")] = 64,
+    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Holds tokenizer, depth, diffusion, decoder. [default: the shipped ones]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of worlds, noise and classifier.")] = 0,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write two contact sheets here.")] = None,
+    classifier_seconds: Annotated[float, typer.Option(metavar="S", help="Budget of the classifier's training.")] = 75.0,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Print every figure of the mini model. Exit code 0 only if all checks hold, 1 if one fails."""
+    from omni_gen3d.training.evaluation import evaluate_mini
+
+    folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
+    result = evaluate_mini(folder, scenes, _torch_device(device), seed, out=out, classifier_seconds=classifier_seconds)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        _print_evaluation(result)
+    if not all(check["ok"] for check in result["checks"]):
+        raise typer.Exit(1)
+
+
+def _torch_device(device: Device) -> torch.device:
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise InputError("--device is 'cuda', but torch finds no usable GPU; use 'cpu' or 'auto'.")
+    use_gpu = device is Device.cuda or (device is Device.auto and torch.cuda.is_available())
+    return torch.device("cuda" if use_gpu else "cpu")
+
+
+def _print_evaluation(result: dict[str, Any]) -> None:
+    typer.echo(
+        f"{result['scenes']} scenes from text and as many from pictures, seed {result['seed']}, {result['device']}"
+    )
+    for row in result["rows"]:
+        typer.echo(f"{row['name']:<28}{_number(row['value']):>8}  {row['meaning']}")
+    for stage, seconds in result["seconds_per_scene"].items():
+        typer.echo(f"{'seconds':<28}{_number(seconds):>8}  {stage}, each scene")
+    classifier = result["classifier"]
+    for title, groups in (("true frames", classifier["groups"]), ("renders", classifier["prompt_groups"])):
+        told = ", ".join(f"{name} {_number(value)}" for name, value in groups.items())
+        typer.echo(f"classifier on {title}: {told}")
+    typer.echo(f"classifier's groups that judge prompts: {', '.join(classifier['groups_used']) or 'none'}")
+    for check in result["checks"]:
+        verdict = "ok" if check["ok"] else "FAILED"
+        typer.echo(f"{verdict}: {check['name']} is {_number(check['value'])}, at least {check['target']} wanted")
+
+
+def _number(value: float | None) -> str:
+    return "-" if value is None else f"{value:.3f}"

@@ -20,7 +20,7 @@ from omni_gen3d.training.clips import Pool, caption_pictures, sample_pictures, t
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import TokenizerFeatures, gradient_difference, psnr
 from omni_gen3d.training.preview import write_contact_sheet
-from omni_gen3d.training.rasterize import rasterize
+from omni_gen3d.training.rasterize import draw_scenes, rasterize
 from omni_gen3d.training.scenes import Scenes, scenes_from_pictures, scenes_from_prompts
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.depth import DepthNetwork
@@ -68,37 +68,37 @@ def _target_frames(views: int, num_frames: int, device: torch.device) -> tuple[t
     return view, torch.cat([anywhere, far])
 
 
-def render_fidelity(network: torch.nn.Module, scenes: Scenes, max_gaussians: int) -> tuple[dict[str, float], torch.Tensor]:
-    """Renders of the fused, pruned Gaussians against the teacher over the far half of every trajectory.
+def draw_trajectories(gaussians: dict[str, torch.Tensor], scenes: Scenes) -> torch.Tensor:
+    """Renders in [0, 1] along every trajectory of every scene, shape ``(B, V, L, H, W, 3)``."""
+    height, width = scenes.teacher.shape[-2:]
+    cameras = scenes.camera_to_first.flatten(1, 2)
+    color = draw_scenes(gaussians, cameras, scenes.intrinsics, height, width).color
+    return color.unflatten(1, scenes.camera_to_first.shape[1:3])
+
+
+def fidelity_scores(kept: dict[str, torch.Tensor], drawn: torch.Tensor, scenes: Scenes) -> dict[str, float]:
+    """Renders of the kept Gaussians against the teacher over the far half of every trajectory.
 
     Returns:
         fidelity_psnr_db, baseline_psnr_db (the first frame repeated), top_half_psnr_db (the more opaque half of the
-        kept Gaussians), opacity_median, and the renders ``(B, V, L, H, W, 3)``.
+        kept Gaussians), opacity_median.
     """
-    batch, views, _, frames, height, width = scenes.teacher.shape
-    white = scenes.teacher.new_ones(3)
-    maps = decode_maps(network, scenes.latents, scenes.cache_depth, scenes.camera_to_first, scenes.intrinsics)
-    kept = keep_most_opaque(maps, max_gaussians)
     target = scenes.teacher.permute(0, 1, 3, 4, 5, 2)
-
-    def draw(gaussians: dict[str, torch.Tensor]) -> torch.Tensor:
-        pictures = []
-        for b in range(batch):
-            one = {name: value[b : b + 1] for name, value in gaussians.items()}
-            cameras = scenes.camera_to_first[b : b + 1].flatten(1, 2)
-            pictures.append(rasterize(one, cameras, scenes.intrinsics[b : b + 1], height, width, white).color)
-        return torch.cat(pictures).unflatten(1, (views, frames))
-
-    drawn = draw(kept)
-    half = draw(keep_most_opaque(kept, max_gaussians // 2))
-    far = slice(frames // 2, None)
+    half = draw_trajectories(keep_most_opaque(kept, kept["opacities"].shape[1] // 2), scenes)
+    far = slice(target.shape[2] // 2, None)
     repeated = target[:, :, :1].expand_as(target)
     return {
         "fidelity_psnr_db": psnr(drawn[:, :, far], target[:, :, far]),
         "baseline_psnr_db": psnr(repeated[:, :, far], target[:, :, far]),
         "top_half_psnr_db": psnr(half[:, :, far], target[:, :, far]),
         "opacity_median": float(kept["opacities"].median()),
-    }, drawn
+    }
+
+
+def kept_gaussians(network: torch.nn.Module, scenes: Scenes, max_gaussians: int) -> dict[str, torch.Tensor]:
+    """Fused and pruned, as ``generate`` keeps them; see ``decode_maps``."""
+    maps = decode_maps(network, scenes.latents, scenes.cache_depth, scenes.camera_to_first, scenes.intrinsics)
+    return keep_most_opaque(maps, max_gaussians)
 
 
 def train_decoder(
@@ -207,12 +207,17 @@ def train_decoder(
             kept = gaussians["opacities"]
             loss = loss + _DECISION_WEIGHT * (kept * (1 - kept)).mean()
         train_psnr = -10 * torch.log10(error.detach() / 4)
-        return loss, {"train_psnr_db": train_psnr, "depth_log_l1": depth_error.detach(), "perceptual": perceived.detach()}
+        return loss, {
+            "train_psnr_db": train_psnr,
+            "depth_log_l1": depth_error.detach(),
+            "perceptual": perceived.detach(),
+        }
 
     def evaluate() -> dict[str, float]:
-        scores, drawn = render_fidelity(student, validation, MAX_GAUSSIANS)
+        kept = kept_gaussians(student, validation, MAX_GAUSSIANS)
+        drawn = draw_trajectories(kept, validation)
         pairs = torch.stack([validation.teacher[:, :, :, -1], drawn[:, :, -1].permute(0, 1, 4, 2, 3)], dim=2)
         write_contact_sheet(pairs[:4].flatten(0, 2), out / "renders.png", columns=12)
-        return scores | {"pool": float(pool.size)}
+        return fidelity_scores(kept, drawn, validation) | {"pool": float(pool.size)}
 
     fit(network, step_loss, evaluate, config, host, out, started_at=started_at, adam_names=("stem", "head", "position"))

@@ -1,10 +1,17 @@
-"""Differentiable rendering for the training of decoders: gsplat over batches of scenes."""
+"""Rendering of batches of scenes: differentiable with gsplat for training, forward only on any device for scoring."""
 
 from __future__ import annotations
 
 from typing import NamedTuple
 
 import torch
+import torch.nn.functional as F
+
+from omni_gen3d.geometry import rgb_to_sh_dc
+from omni_gen3d.render import render
+from omni_gen3d.types import Cameras, Gaussians
+
+NEAR, FAR = 0.02, 100.0  # [scene units]
 
 
 class Rendered(NamedTuple):
@@ -43,10 +50,34 @@ def rasterize(
         intrinsics[:, None].expand(batch, cameras, 3, 3),
         width,
         height,
-        near_plane=0.02,
-        far_plane=100.0,
+        near_plane=NEAR,
+        far_plane=FAR,
         packed=False,
         backgrounds=background.expand(batch, cameras, 3),
         render_mode="RGB+ED",
     )
     return Rendered(pictures[..., :3], pictures[..., 3], alpha[..., 0])
+
+
+@torch.no_grad()
+def draw_scenes(
+    gaussians: dict[str, torch.Tensor],
+    camera_to_first: torch.Tensor,
+    intrinsics: torch.Tensor,
+    height: int,
+    width: int,
+) -> Rendered:
+    """What the package's own renderer shows of each set on white; arguments as for ``rasterize``."""
+    drawn = []
+    for b, cameras in enumerate(camera_to_first):
+        scene = Gaussians(
+            means=gaussians["means"][b],
+            quats=F.normalize(gaussians["quats"][b], dim=-1),
+            scales=gaussians["scales"][b],
+            opacities=gaussians["opacities"][b],
+            sh=rgb_to_sh_dc(gaussians["rgb"][b])[:, None],
+        )
+        lens = intrinsics[b].expand(len(cameras), 3, 3)
+        views = render(scene, Cameras(torch.linalg.inv(cameras), lens, width, height), near=NEAR, far=FAR)
+        drawn.append(Rendered(views.color, views.depth, views.alpha))
+    return Rendered(*(torch.stack(pictures) for pictures in zip(*drawn, strict=True)))

@@ -13,7 +13,6 @@ from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_
 from omni_gen3d.video.text import encode_text
 from omni_gen3d.video.tokenizer import decode_raw
 from omni_gen3d.video.trajectories import (
-    TRAJECTORY_NAMES,
     centre_facing,
     sample_distances,
     trajectory_positions,
@@ -49,34 +48,83 @@ class Scenes:
     prompts: list[str]
 
 
-@torch.no_grad()
-def imagine_scenes(
+@dataclass(frozen=True)
+class FirstFrames:
+    """What B scenes grow from.
+
+    Attributes:
+        picture: In [-1, 1], shape ``(B, 3, H, W)``.
+        latents: Diffusion domain, shape ``(B, 16, 1, h, w)``.
+        depth: Estimated, along z [scene units], shape ``(B, H, W)``.
+        metres_per_unit: Median estimated depth, shape ``(B,)``.
+        intrinsics: Shape ``(B, 3, 3)``.
+        text: Token vectors, shape ``(B, S, 384)``.
+        prompts: One a scene.
+    """
+
+    picture: torch.Tensor
+    latents: torch.Tensor
+    depth: torch.Tensor
+    metres_per_unit: torch.Tensor
+    intrinsics: torch.Tensor
+    text: torch.Tensor
+    prompts: list[str]
+
+
+def _with_depth(
     model: VideoModel,
     picture: torch.Tensor,
-    first: torch.Tensor,
+    latents: torch.Tensor,
     intrinsics: torch.Tensor,
-    prompts: list[str],
     text: torch.Tensor,
-    num_frames: int,
-    generator: torch.Generator,
-) -> Scenes:
-    """Imagine six trajectories around first frames in [-1, 1], shape ``(B, 3, H, W)``, with latents ``first``."""
-    count, _, height, width = picture.shape
-    log_depth, _ = model.depth(picture, ray_image(intrinsics, height, width))
+    prompts: list[str],
+) -> FirstFrames:
+    log_depth, _ = model.depth(picture, ray_image(intrinsics, *picture.shape[-2:]))
     depth = log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
     metres_per_unit = depth.flatten(1).median(1).values
-    distances = sample_distances(count, generator, picture.device)
-    camera_to_first = centre_facing(trajectory_positions(distances, num_frames))
-    views = len(TRAJECTORY_NAMES)
-    noise = draw_noise(count * views, (num_frames - 1) // 8 + 1, height, width, generator)
+    return FirstFrames(
+        picture, latents, depth / metres_per_unit[:, None, None], metres_per_unit, intrinsics, text, prompts
+    )
+
+
+@torch.no_grad()
+def first_frames_from_prompts(
+    model: VideoModel, prompts: list[str], height: int, width: int, generator: torch.Generator
+) -> FirstFrames:
+    """First frames from text alone, as ``generate`` makes them."""
+    device = generator.device
+    text = encode_text(prompts, device).float()
+    noise = draw_noise(len(prompts), 1, height, width, generator)
+    picture, latents = picture_from_text(model, text, noise, steps=PICTURE_STEPS, guidance=PICTURE_GUIDANCE)
+    intrinsics = intrinsics_from_focal(TEXT_FOCAL * width, width, height).to(device).expand(len(prompts), 3, 3)
+    return _with_depth(model, picture, latents, intrinsics, text, prompts)
+
+
+@torch.no_grad()
+def first_frames_from_pictures(
+    model: VideoModel, pictures: torch.Tensor, intrinsics: torch.Tensor, prompts: list[str]
+) -> FirstFrames:
+    """First frames of given pictures in [0, 1], shape ``(B, 3, H, W)``; an empty prompt is none."""
+    picture = pictures * 2 - 1
+    text = encode_text(prompts, pictures.device).float()
+    return _with_depth(model, picture, latent_of_picture(model, picture), intrinsics, text, prompts)
+
+
+@torch.no_grad()
+def imagine_along(
+    model: VideoModel, first: FirstFrames, camera_to_first: torch.Tensor, generator: torch.Generator
+) -> Scenes:
+    """Imagine the trajectories ``camera_to_first (B, V, L, 4, 4)`` [scene units] around first frames."""
+    count, views, num_frames = camera_to_first.shape[:3]
+    noise = draw_noise(count * views, (num_frames - 1) // 8 + 1, *first.picture.shape[-2:], generator)
     imagined = imagine(
         model,
-        picture,
-        first,
-        depth / metres_per_unit[:, None, None],
-        intrinsics,
+        first.picture,
+        first.latents,
+        first.depth,
+        first.intrinsics,
         camera_to_first,
-        text,
+        first.text,
         noise,
         steps=VIDEO_STEPS,
     )
@@ -87,26 +135,27 @@ def imagine_scenes(
         warped_depth=imagined.warped_depth,
         teacher=(teacher / 2 + 0.5).clamp(0, 1),
         camera_to_first=camera_to_first,
-        intrinsics=intrinsics,
-        metres_per_unit=metres_per_unit,
-        prompts=prompts,
+        intrinsics=first.intrinsics,
+        metres_per_unit=first.metres_per_unit,
+        prompts=first.prompts,
     )
 
 
 @torch.no_grad()
+def imagine_scenes(model: VideoModel, first: FirstFrames, num_frames: int, generator: torch.Generator) -> Scenes:
+    """Imagine the six trajectories around first frames."""
+    distances = sample_distances(len(first.prompts), generator, first.picture.device)
+    return imagine_along(model, first, centre_facing(trajectory_positions(distances, num_frames)), generator)
+
+
 def scenes_from_prompts(
     model: VideoModel, prompts: list[str], height: int, width: int, num_frames: int, generator: torch.Generator
 ) -> Scenes:
     """Scenes from text alone, as ``generate`` makes them."""
-    device = generator.device
-    text = encode_text(prompts, device).float()
-    noise = draw_noise(len(prompts), 1, height, width, generator)
-    picture, first = picture_from_text(model, text, noise, steps=PICTURE_STEPS, guidance=PICTURE_GUIDANCE)
-    intrinsics = intrinsics_from_focal(TEXT_FOCAL * width, width, height).to(device).expand(len(prompts), 3, 3)
-    return imagine_scenes(model, picture, first, intrinsics, prompts, text, num_frames, generator)
+    first = first_frames_from_prompts(model, prompts, height, width, generator)
+    return imagine_scenes(model, first, num_frames, generator)
 
 
-@torch.no_grad()
 def scenes_from_pictures(
     model: VideoModel,
     pictures: torch.Tensor,
@@ -116,7 +165,5 @@ def scenes_from_pictures(
     generator: torch.Generator,
 ) -> Scenes:
     """Scenes around given first frames in [0, 1], shape ``(B, 3, H, W)``."""
-    picture = pictures * 2 - 1
-    text = encode_text(prompts, generator.device).float()
-    first = latent_of_picture(model, picture)
-    return imagine_scenes(model, picture, first, intrinsics, prompts, text, num_frames, generator)
+    first = first_frames_from_pictures(model, pictures, intrinsics, prompts)
+    return imagine_scenes(model, first, num_frames, generator)

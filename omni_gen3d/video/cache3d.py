@@ -66,7 +66,8 @@ def warp(
         [(column - centre_x) / focal_x * depth, (row - centre_y) / focal_y * depth, depth], dim=-1
     ).reshape(batch, 1, pixels, 3)
 
-    local = (points - camera_to_first[:, :, None, :3, 3]) @ camera_to_first[..., :3, :3]
+    with torch.autocast(rgb.device.type, enabled=False):  # bfloat16 positions would smear the cache
+        local = (points - camera_to_first[:, :, None, :3, 3]) @ camera_to_first[..., :3, :3]
     z = local[..., 2]
     u = local[..., 0] / z * focal_x + centre_x - 0.5
     v = local[..., 1] / z * focal_y + centre_y - 0.5
