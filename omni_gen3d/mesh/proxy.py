@@ -22,7 +22,7 @@ from omni_gen3d.types import Cameras, CollisionProxy, FreeSpace, Gaussians
 _NUM_VIEWS = 24
 _MIN_FACES = 500
 # A proxy that misses one of these is handed over with a warning.
-_MIN_WITHIN_5CM = 0.7
+_MIN_WITHIN_5CM = 0.5
 _MAX_BLOCKED_SHARE = 0.05
 
 

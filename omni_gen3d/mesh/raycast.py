@@ -57,11 +57,11 @@ def _pixel_boxes(corners: np.ndarray, intrinsics: np.ndarray, height: int, width
     return boxes
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 def _rasterize(
     planes: np.ndarray, offsets: np.ndarray, boxes: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray
 ) -> None:
-    for camera in numba.prange(len(depth)):
+    for camera in range(len(depth)):
         fx, fy = intrinsics[camera, 0, 0], intrinsics[camera, 1, 1]
         cx, cy = intrinsics[camera, 0, 2], intrinsics[camera, 1, 2]
         for face in range(planes.shape[1]):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -14,9 +15,10 @@ TRUNCATION_VOXELS = 3.0
 # Distances keep this far from 0 [truncations], so that no mesh vertex falls on a voxel centre.
 MIN_DISTANCE = 0.02
 _MAX_VOXELS = 12_000_000
+_LAYERS_A_TASK = 8
 # Beyond this depth a surface is not modelled; rays still prove the space up to it empty.
 _FAR_CLIP_M = 12.0
-# The region keeps at most this much below the floor and above it.
+# The region reaches at most this far below and above the floor, and a metre around camera 0 in any case.
 _HEIGHTS_M = (-0.3, 5.0)
 _BOUNDS_PERCENTILES = (0.5, 99.5)
 # A camera was carried there, so its surroundings are empty unless a surface was seen in them.
@@ -71,18 +73,15 @@ def fuse(views: DepthViews, voxel_size: float) -> Tsdf:
     origin, shape = _region(views, voxel_size)
     distance = np.full(shape, -1.0, np.float32)
     surface_seen = np.zeros(shape, np.bool_)
-    depth = np.minimum(views.depth, np.float32(1e6))
-    _integrate(
-        depth,
-        views.world_to_camera,
-        views.intrinsics,
-        origin,
-        voxel_size,
-        TRUNCATION_VOXELS * voxel_size,
-        _FAR_CLIP_M,
-        distance,
-        surface_seen,
-    )
+    truncation = TRUNCATION_VOXELS * voxel_size
+    seen = (views.depth, views.world_to_camera, views.intrinsics)
+    grid = (origin, voxel_size, truncation, _FAR_CLIP_M, distance, surface_seen)
+    # Plain threads and not numba's, whose fallback aborts the process when another thread runs a parallel kernel.
+    with ThreadPoolExecutor() as pool:
+        layers = range(0, shape[0], _LAYERS_A_TASK)
+        tasks = [pool.submit(_integrate, i, min(i + _LAYERS_A_TASK, shape[0]), *seen, *grid) for i in layers]
+        for task in tasks:
+            task.result()
     tsdf = Tsdf(distance, surface_seen, origin, voxel_size)
     _clear_cameras(tsdf, views.positions)
     _remove_floaters(tsdf)
@@ -100,7 +99,8 @@ def _region(views: DepthViews, voxel_size: float) -> tuple[np.ndarray, tuple[int
     low, high = np.percentile(samples, _BOUNDS_PERCENTILES, axis=0)
     low = np.minimum(low, views.positions.min(0)) - margin
     high = np.maximum(high, views.positions.max(0)) + margin
-    low[2], high[2] = max(low[2], _HEIGHTS_M[0]), min(high[2], max(_HEIGHTS_M[1], eye[2] + 1))
+    low[2] = max(low[2], min(_HEIGHTS_M[0], eye[2] - 1))
+    high[2] = min(high[2], max(_HEIGHTS_M[1], eye[2] + 1))
     while np.prod((high - low) / voxel_size + 1) > _MAX_VOXELS:
         low[:2] += 0.02 * (eye - low)[:2]
         high[:2] += 0.02 * (eye - high)[:2]
@@ -109,8 +109,10 @@ def _region(views: DepthViews, voxel_size: float) -> tuple[np.ndarray, tuple[int
     return first * voxel_size, (x, y, z)
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(nogil=True, cache=True)
 def _integrate(
+    first: int,
+    last: int,
     depth: np.ndarray,
     world_to_camera: np.ndarray,
     intrinsics: np.ndarray,
@@ -122,8 +124,8 @@ def _integrate(
     surface_seen: np.ndarray,
 ) -> None:
     num_cameras, height, width = depth.shape
-    size_x, size_y, size_z = distance.shape
-    for i in numba.prange(size_x):
+    _, size_y, size_z = distance.shape
+    for i in range(first, last):
         x = origin[0] + (i + 0.5) * voxel_size
         for j in range(size_y):
             y = origin[1] + (j + 0.5) * voxel_size
