@@ -207,18 +207,18 @@ def train_classifier(
     Raises:
         InputError: The budget is not positive or a side is not divisible by 16.
     """
-    device = torch.device(device)
+    place = torch.device(device)
     if seconds <= 0:
         raise InputError(f"the classifier's budget is {seconds} s; give a positive one.")
     if height % 16 or width % 16:
         raise InputError(f"the pictures are {width}x{height}; both sides must be divisible by 16.")
     began = time.monotonic()
     torch.manual_seed(seed)
-    network = AttributeClassifier().to(device)
+    network = AttributeClassifier().to(place)
     optimizer, average = Muon(network, ("stem", "head")), MovingAverage(network, 0.99)
-    if device.type == "cuda":
+    if place.type == "cuda":
         compile_renderer()
-    generator = world_generator(seed * 1000 + 300, "train", device)
+    generator = world_generator(seed * 1000 + 300, "train", place)
     pool = Pool(_POOL_SIZE)
 
     def add_pictures() -> None:
@@ -248,7 +248,7 @@ def train_classifier(
         step += 1
     average.swap()
     spent = time.monotonic() - began
-    scores, groups_used, rejected = _measure(network.eval(), heldout_pictures, chunk, height, width, seed, device)
+    scores, groups_used, rejected = _measure(network.eval(), heldout_pictures, chunk, height, width, seed, place)
     return TrainedClassifier(network, scores, groups_used, rejected, step, spent)
 
 

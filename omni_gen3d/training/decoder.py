@@ -30,13 +30,15 @@ from omni_gen3d.video.tokenizer import accelerate_tokenizer
 DEFAULTS = TrainingConfig(
     minutes=7, batch_size=4, learning_rate=1.5e-3, ema_decay=0.995, log_every_s=60, pool_size=1000
 )
-MAX_GAUSSIANS = 60_000
+MAX_GAUSSIANS = 40_000
 _SCENES_PER_CHUNK = 8
 _PICTURES_PER_CHUNK = 64
 _FILL_SHARE = 0.25
 # From this share of the budget on only the MAX_GAUSSIANS most opaque Gaussians of a scene are drawn.
-_PRUNE_FROM = 0.55
-_PERCEPTUAL_WEIGHT, _DEPTH_WEIGHT, _OPACITY_WEIGHT, _DECISION_WEIGHT = 0.05, 0.2, 0.02, 0.02
+_PRUNE_FROM = 0.3
+_PERCEPTUAL_WEIGHT, _DEPTH_WEIGHT = 0.05, 0.2
+# All opacities are pushed down; once pruned, the ones that are kept are pulled up.
+_SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT = 0.01, 0.04
 
 
 def load_video_model(
@@ -202,10 +204,9 @@ def train_decoder(
             perceived = perceptual(color, target)
         loss = (color - target).abs().mean() + error + 0.25 * gradient_difference(color[:, None], target[:, None])
         loss = loss + _PERCEPTUAL_WEIGHT * perceived + _DEPTH_WEIGHT * depth_error
-        loss = loss + _OPACITY_WEIGHT * opacities.mean()
+        loss = loss + _SPARSITY_WEIGHT * opacities.mean()
         if progress > _PRUNE_FROM:
-            kept = gaussians["opacities"]
-            loss = loss + _DECISION_WEIGHT * (kept * (1 - kept)).mean()
+            loss = loss + _OPAQUENESS_WEIGHT * (1 - gaussians["opacities"]).mean()
         train_psnr = -10 * torch.log10(error.detach() / 4)
         return loss, {
             "train_psnr_db": train_psnr,

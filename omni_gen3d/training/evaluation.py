@@ -239,13 +239,13 @@ def evaluate_mini(
     """
     if not 2 <= scenes <= MAX_SCENES:
         raise InputError(f"the number of scenes is {scenes}; it must lie between 2 and {MAX_SCENES}.")
-    device = torch.device(device)
+    place = torch.device(device)
     began = time.perf_counter()
-    if device.type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    evaluation = _Evaluation(weights, device, seed, (height, width, num_frames), max_gaussians)
+    if place.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(place)
+    evaluation = _Evaluation(weights, place, seed, (height, width, num_frames), max_gaussians)
     # Trained first: it also compiles the renderer of the worlds on a GPU.
-    classifier = train_classifier(classifier_seconds, device, height, width, seed=seed)
+    classifier = train_classifier(classifier_seconds, place, height, width, seed=seed)
     torch.manual_seed(seed)
     wanted, renders, frames = evaluation.text_scenes(scenes)
     evaluation.image_scenes(scenes)
@@ -257,10 +257,10 @@ def evaluate_mini(
         for name, pictures in evaluation.sheets.items():
             write_contact_sheet(pictures, out / name, columns=4)
     figures = evaluation.tally.means() | _prompt_figures(in_renders, in_frames, classifier)
-    figures |= {"peak_memory_gib": _peak_memory_gib(device), "seconds_total": time.perf_counter() - began}
+    figures |= {"peak_memory_gib": _peak_memory_gib(place), "seconds_total": time.perf_counter() - began}
     gain = figures["fidelity_psnr_db"] - figures["baseline_psnr_db"]
     return {
-        "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
         "scenes": scenes,
         "seed": seed,
         **figures,

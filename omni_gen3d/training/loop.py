@@ -116,6 +116,15 @@ def _average_over_processes(network: torch.nn.Module, elapsed_s: float, host: Ho
     return float(flat[-1])
 
 
+def _agree(value: float, host: Host) -> float:
+    """The first process's value, in every process."""
+    if host.world_size == 1:
+        return value
+    shared = torch.tensor([value], dtype=torch.float64, device=host.device)
+    dist.broadcast(shared, src=0)
+    return float(shared)
+
+
 def fit(
     network: torch.nn.Module,
     step_loss: Callable[[float], tuple[torch.Tensor, dict[str, torch.Tensor]]],
@@ -142,7 +151,7 @@ def fit(
     optimizer = Muon(network, adam_names)
     average = MovingAverage(network, config.ema_decay)
     training_began = time.time()
-    budget_s = config.minutes * 60 - (training_began - started_at)
+    budget_s = _agree(config.minutes * 60 - (training_began - started_at), host)
     next_log_s, step, figures = config.log_every_s, 0, {}
     if host.is_first:
         out.mkdir(parents=True, exist_ok=True)

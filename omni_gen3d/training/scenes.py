@@ -116,7 +116,8 @@ def imagine_along(
 ) -> Scenes:
     """Imagine the trajectories ``camera_to_first (B, V, L, 4, 4)`` [scene units] around first frames."""
     count, views, num_frames = camera_to_first.shape[:3]
-    noise = draw_noise(count * views, (num_frames - 1) // 8 + 1, *first.picture.shape[-2:], generator)
+    height, width = first.picture.shape[-2:]
+    noise = draw_noise(count * views, (num_frames - 1) // 8 + 1, height, width, generator)
     imagined = imagine(
         model,
         first.picture,

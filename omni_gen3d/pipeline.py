@@ -1,0 +1,285 @@
+"""The whole line: a prompt or a picture becomes an environment folder."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import torch
+
+from omni_gen3d.checkpoints import digest_folder, load_network
+from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
+from omni_gen3d.decoder.mini import MiniDecoder, decode
+from omni_gen3d.errors import CancelledError, InputError
+from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
+from omni_gen3d.mesh import build_proxy, level_scene
+from omni_gen3d.render import render
+from omni_gen3d.render.picture import color_to_image
+from omni_gen3d.render.view import pick_camera, resize_cameras
+from omni_gen3d.request import check_request
+from omni_gen3d.types import Cameras, Gaussians, GeneratedScene, Provenance, VideoLatents
+from omni_gen3d.usd import check_target, write_environment
+from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
+from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_picture, picture_from_text
+from omni_gen3d.video.picture import Picture, load_picture
+from omni_gen3d.video.text import encode_text
+from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION, accelerate_tokenizer
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
+
+if TYPE_CHECKING:
+    from diffusers import CosmosTransformer3DModel
+
+Progress = Callable[[str, float], None]
+
+_PREVIEW_SCALE = 2
+
+
+@dataclass(frozen=True)
+class GeneratedEnvironment:
+    """What ``generate`` wrote.
+
+    Attributes:
+        usd: The root layer, environment.usda.
+        environment: The folder.
+        num_gaussians: Splats in it.
+        timings_s: Seconds per stage.
+        notes: Estimates made on the way.
+        warnings: What a user must know before relying on the collision proxy.
+    """
+
+    usd: Path
+    environment: Path
+    num_gaussians: int
+    timings_s: dict[str, float]
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+class _Stages:
+    """Times the stages, reports their progress and stops between steps when asked to."""
+
+    def __init__(self, progress: Progress | None, cancelled: Callable[[], bool] | None) -> None:
+        self.timings_s: dict[str, float] = {}
+        self._progress = progress or (lambda stage, fraction: None)
+        self._cancelled = cancelled or (lambda: False)
+        self._stage = ""
+
+    def report(self, fraction: float) -> None:
+        if self._cancelled():
+            raise CancelledError(f"cancelled while the stage '{self._stage}' was running; nothing was written.")
+        self._progress(self._stage, fraction)
+
+    @contextmanager
+    def stage(self, name: str) -> Iterator[None]:
+        self._stage = name
+        self.report(0.0)
+        began = time.perf_counter()
+        yield
+        self.timings_s[name] = round(time.perf_counter() - began, 3)
+        self.report(1.0)
+
+
+def generate(
+    prompt: str | None = None,
+    *,
+    image: Path | str | None = None,
+    fov_deg: float | None = None,
+    out: Path | str,
+    seed: int = 0,
+    preset: str = "mini",
+    device: str = "auto",
+    steps: int | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> GeneratedEnvironment:
+    """Generate an environment and write it to a folder.
+
+    Args:
+        prompt: What the environment is; may be None with an image.
+        image: A picture file to start from; the camera that took it becomes camera 0.
+        fov_deg: Horizontal field of view of the picture; else its EXIF data, else estimated.
+        out: The folder to write; all of it is there in the end, or nothing.
+        seed: The same seed on the same device gives the same bytes.
+        preset: Name of a file in configs/.
+        device: auto, cpu or cuda.
+        steps: Denoising steps of the trajectories; the preset's where None.
+        progress: Called with the stage's name and the share of it that is done.
+        cancelled: Polled between steps; True stops the generation.
+
+    Raises:
+        InputError: A value or file cannot be used.
+        CancelledError: ``cancelled`` returned True; nothing was written.
+    """
+    check_request(prompt, image=image, fov_deg=fov_deg, seed=seed, steps=steps)
+    settings = load_preset(preset)
+    target = check_target(Path(out))
+    torch_device = _pick_device(device)
+    picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
+    stages = _Stages(progress, cancelled)
+    with _deterministic_kernels():
+        scene = _make_scene(prompt or "", picture, settings, torch_device, seed, steps, stages)
+    with stages.stage("write"):
+        usd = write_environment(scene, target)
+    return GeneratedEnvironment(
+        usd=usd,
+        environment=usd.parent,
+        num_gaussians=len(scene.gaussians),
+        timings_s=stages.timings_s,
+        notes=scene.provenance.notes,
+        warnings=scene.proxy.warnings,
+    )
+
+
+def _pick_device(device: str) -> torch.device:
+    if device not in ("auto", "cpu", "cuda"):
+        raise InputError(f"the device is {device!r}; allowed are auto, cpu and cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("the device is 'cuda', but torch sees no CUDA device; use --device cpu.")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
+
+
+@contextmanager
+def _deterministic_kernels() -> Iterator[None]:
+    """Have torch pick kernels that give the same bytes every time, and put its setting back."""
+    before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    torch.use_deterministic_algorithms(True, warn_only=True)
+    try:
+        yield
+    finally:
+        torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def _load_model(folder: Path, device: torch.device) -> tuple[VideoModel, MiniDecoder]:
+    from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
+
+    denoiser: CosmosTransformer3DModel = load_network(CosmosTransformer3DModel, folder / "diffusion", device)
+    tokenizer = accelerate_tokenizer(load_network(AutoencoderKLCosmos, folder / "tokenizer", device))
+    depth = load_network(DepthNetwork, folder / "depth", device)
+    return VideoModel(tokenizer, depth, denoiser), load_network(MiniDecoder, folder / "decoder", device)
+
+
+def _make_scene(
+    prompt: str,
+    picture: Picture | None,
+    settings: Preset,
+    device: torch.device,
+    seed: int,
+    steps: int | None,
+    stages: _Stages,
+) -> GeneratedScene:
+    """Run every stage but the writing."""
+    generator = torch.Generator(device).manual_seed(seed)
+    notes: list[str] = []
+    with stages.stage("load model"):
+        model, decoder = _load_model(PACKAGED_WEIGHTS, device)
+        text = encode_text([prompt], device)
+
+    with stages.stage("picture"):
+        if picture is None:
+            noise = draw_noise(1, 1, settings.height, settings.width, generator)
+            frame, first = picture_from_text(
+                model,
+                text,
+                noise,
+                steps=settings.picture_steps,
+                guidance=settings.picture_guidance,
+                on_step=lambda i: stages.report(i / settings.picture_steps),
+            )
+            fov = math.radians(settings.picture_fov_deg)
+        else:
+            notes.extend(picture.notes)
+            frame = (picture.rgb * 2 - 1).to(device)[None]
+            first = latent_of_picture(model, frame)
+            fov = picture.fov_x_rad
+            if fov is None:
+                fov = estimate_fov(model.depth, frame[0])
+                notes.append(
+                    f"the field of view was estimated from the picture: {math.degrees(fov):.0f} degrees across after "
+                    "cropping; sizes and distances depend on it. Give --fov if it is known."
+                )
+
+    with stages.stage("depth"):
+        depth = estimate_depth(model.depth, frame[0], fov)
+        metres_per_unit = float(depth.median())
+
+    with stages.stage("trajectories"):
+        video_steps = steps or settings.video_steps
+        intrinsics = intrinsics_from_fov(fov, settings.width, settings.height).to(depth)
+        camera_to_first = six_trajectories(settings.num_frames, generator, device)
+        latent_frames = (settings.num_frames - 1) // TEMPORAL_COMPRESSION + 1
+        noise = draw_noise(len(TRAJECTORY_NAMES), latent_frames, settings.height, settings.width, generator)
+        imagined = imagine(
+            model,
+            frame,
+            first,
+            depth[None] / metres_per_unit,
+            intrinsics[None],
+            camera_to_first[None],
+            text,
+            noise,
+            steps=video_steps,
+            on_step=lambda i: stages.report((i + 1) / (video_steps + 1)),
+        )
+        cameras = Cameras(
+            world_to_camera=torch.linalg.inv(camera_to_first.flatten(0, 1)),
+            intrinsics=intrinsics.expand(camera_to_first[..., 0, 0].numel(), 3, 3).contiguous(),
+            width=settings.width,
+            height=settings.height,
+        )
+        video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, settings.num_frames)
+
+    with stages.stage("splats"):
+        gaussians = decode(decoder, video, settings.max_gaussians)
+
+    with stages.stage("levelling"):
+        gaussians, cameras, note = _level(gaussians.to("cpu"), cameras.to("cpu"), metres_per_unit, seed)
+        if note is not None:
+            notes.append(note)
+
+    with stages.stage("collision proxy"):
+        proxy = build_proxy(
+            gaussians,
+            cameras,
+            robot_radius=settings.robot_radius,
+            robot_height=settings.robot_height,
+            voxel_size=settings.voxel_size,
+            max_faces=settings.max_faces,
+            progress=stages.report,
+        )
+
+    with stages.stage("preview"):
+        view = resize_cameras(
+            pick_camera(cameras, 0), settings.width * _PREVIEW_SCALE, settings.height * _PREVIEW_SCALE
+        )
+        preview = color_to_image(render(gaussians, view).color[0])
+
+    provenance = Provenance(
+        kind="static",
+        prompt=prompt or None,
+        input_sha256=None if picture is None else picture.sha256,
+        seed=seed,
+        model=settings.family,
+        model_sha256=digest_folder(PACKAGED_WEIGHTS),
+        notes=tuple(notes),
+    )
+    return GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s)
+
+
+def _level(
+    gaussians: Gaussians, cameras: Cameras, metres_per_unit: float, seed: int
+) -> tuple[Gaussians, Cameras, str | None]:
+    """Scene units to metres, gravity along -Z, floor at z = 0; and what had to be assumed for it."""
+    keep, still = torch.eye(3), torch.zeros(3)
+    gaussians = transform_gaussians(gaussians, keep, still, metres_per_unit)
+    cameras = transform_cameras(cameras, keep, still, metres_per_unit)
+    levelling = level_scene(gaussians, cameras, seed)
+    return (
+        transform_gaussians(gaussians, levelling.rotation, levelling.translation),
+        transform_cameras(cameras, levelling.rotation, levelling.translation),
+        levelling.note,
+    )
