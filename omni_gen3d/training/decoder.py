@@ -188,7 +188,7 @@ def train_decoder(
         opacities = gaussians["opacities"]
         if progress > _PRUNE_FROM:
             gaussians = keep_most_opaque(gaussians, MAX_GAUSSIANS)
-        view, frame = _target_frames(*batch["latents"].shape[1:2], config.num_frames, host.device)
+        view, frame = _target_frames(batch["latents"].shape[1], config.num_frames, host.device)
         cameras = batch["camera_to_first"][:, view, frame]
         background = torch.rand(3, device=host.device)
         drawn = rasterize(gaussians, cameras, batch["intrinsics"], config.height, config.width, background)

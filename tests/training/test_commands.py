@@ -13,7 +13,7 @@ from omni_gen3d.cli import app
 from omni_gen3d.training import evaluation
 
 
-def invoke(*arguments: str | Path):
+def invoke(*arguments: str | Path | int):
     return CliRunner().invoke(app, [str(argument) for argument in arguments])
 
 

@@ -15,7 +15,7 @@ from PIL import Image
 from omni_gen3d.checkpoints import save_network
 from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.errors import InputError
-from omni_gen3d.training import evaluation
+from omni_gen3d.training import evaluation, scenes
 from omni_gen3d.training.classifier import AttributeClassifier, AttributeScores, TrainedClassifier
 from omni_gen3d.training.evaluation import evaluate_mini
 from omni_gen3d.video.depth import DepthNetwork
@@ -73,6 +73,8 @@ def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], 
     weights = write_toy_weights(folder / "weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "train_classifier", toy_classifier)
+        patch.setattr(scenes, "PICTURE_STEPS", 2)
+        patch.setattr(scenes, "VIDEO_STEPS", 2)
         result = evaluate_mini(
             weights, 2, "cpu", out=folder / "out",
             height=HEIGHT, width=WIDTH, num_frames=FRAMES, max_gaussians=200,
