@@ -26,7 +26,8 @@ class Preset:
         height: Of the imagined frames [pixels].
         width: Of the imagined frames [pixels].
         num_frames: Of each trajectory, 8 (T - 1) + 1.
-        picture_steps: Noise levels of the first frame made from text.
+        picture_candidates: First frames made from text, of which the one that shows most floor is taken.
+        picture_steps: Noise levels of each.
         picture_guidance: Classifier-free guidance of the first frame.
         picture_fov_deg: Horizontal field of view of pictures made from text, as trained.
         video_steps: Noise levels of the trajectories.
@@ -41,7 +42,8 @@ class Preset:
     height: int = 176
     width: int = 320
     num_frames: int = 17
-    picture_steps: int = 24
+    picture_candidates: int = 3
+    picture_steps: int = 12
     picture_guidance: float = 3.0
     picture_fov_deg: float = 67.38
     video_steps: int = 4

@@ -10,10 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
 import torch
 
 from omni_gen3d.checkpoints import digest_folder, load_network
 from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
+from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
 from omni_gen3d.errors import CancelledError, InputError
 from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
@@ -22,9 +24,10 @@ from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
 from omni_gen3d.render.view import pick_camera, resize_cameras
 from omni_gen3d.request import check_request
-from omni_gen3d.types import Cameras, Gaussians, GeneratedScene, Provenance, VideoLatents
+from omni_gen3d.types import Cameras, Gaussians, GeneratedScene, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target, write_environment
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
+from omni_gen3d.video.ground import find_ground
 from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_picture, picture_from_text
 from omni_gen3d.video.picture import Picture, load_picture
 from omni_gen3d.video.text import encode_text
@@ -181,10 +184,10 @@ def _make_scene(
 
     with stages.stage("picture"):
         if picture is None:
-            noise = draw_noise(1, 1, settings.height, settings.width, generator)
-            frame, first = picture_from_text(
+            noise = draw_noise(settings.picture_candidates, 1, settings.height, settings.width, generator)
+            frames, latents = picture_from_text(
                 model,
-                text,
+                text.expand(settings.picture_candidates, -1, -1),
                 noise,
                 steps=settings.picture_steps,
                 guidance=settings.picture_guidance,
@@ -193,23 +196,27 @@ def _make_scene(
             fov = math.radians(settings.picture_fov_deg)
         else:
             notes.extend(picture.notes)
-            frame = (picture.rgb * 2 - 1).to(device)[None]
-            first = latent_of_picture(model, frame)
+            frames = (picture.rgb * 2 - 1).to(device)[None]
+            latents = latent_of_picture(model, frames)
             fov = picture.fov_x_rad
             if fov is None:
-                fov = estimate_fov(model.depth, frame[0])
+                fov = estimate_fov(model.depth, frames[0])
                 notes.append(
                     f"the field of view was estimated from the picture: {math.degrees(fov):.0f} degrees across after "
                     "cropping; sizes and distances depend on it. Give --fov if it is known."
                 )
 
     with stages.stage("depth"):
-        depth = estimate_depth(model.depth, frame[0], fov)
+        intrinsics = intrinsics_from_fov(fov, settings.width, settings.height).to(device, torch.float32)
+        depths = [estimate_depth(model.depth, frame, fov) for frame in frames]
+        grounds = [find_ground(depth / depth.median(), intrinsics, np.random.default_rng(seed)) for depth in depths]
+        floor_shares = [0.0 if ground is None else float(ground.pixels.float().mean()) for ground in grounds]
+        chosen = floor_shares.index(max(floor_shares))
+        frame, first, depth, ground = frames[[chosen]], latents[[chosen]], depths[chosen], grounds[chosen]
         metres_per_unit = float(depth.median())
 
     with stages.stage("trajectories"):
         video_steps = steps or settings.video_steps
-        intrinsics = intrinsics_from_fov(fov, settings.width, settings.height).to(depth)
         camera_to_first = six_trajectories(settings.num_frames, generator, device)
         latent_frames = (settings.num_frames - 1) // TEMPORAL_COMPRESSION + 1
         noise = draw_noise(len(TRAJECTORY_NAMES), latent_frames, settings.height, settings.width, generator)
@@ -234,12 +241,16 @@ def _make_scene(
         video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, settings.num_frames)
 
     with stages.stage("splats"):
-        gaussians = decode(decoder, video, settings.max_gaussians)
+        gaussians = decode(decoder, video, settings.max_gaussians).to("cpu")
+        if ground is not None:
+            gaussians = settle_on_ground(gaussians, ground, intrinsics.cpu())
 
     with stages.stage("levelling"):
-        gaussians, cameras, note = _level(gaussians.to("cpu"), cameras.to("cpu"), metres_per_unit, seed)
-        if note is not None:
-            notes.append(note)
+        if ground is None:
+            gaussians, cameras, note = _level_by_search(gaussians, cameras.to("cpu"), metres_per_unit, seed)
+            notes += [] if note is None else [note]
+        else:
+            gaussians, cameras = _level_on(ground, gaussians, cameras.to("cpu"), metres_per_unit)
 
     with stages.stage("collision proxy"):
         proxy = build_proxy(
@@ -270,10 +281,24 @@ def _make_scene(
     return GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s)
 
 
-def _level(
+def _level_on(
+    ground: Ground, gaussians: Gaussians, cameras: Cameras, metres_per_unit: float
+) -> tuple[Gaussians, Cameras]:
+    """Scene units to metres; the ground's plane becomes z = 0, camera 0 looks along +X from above the origin."""
+    forward = torch.tensor([0.0, 0.0, 1.0])
+    along_x = torch.nn.functional.normalize(forward - (forward @ ground.up) * ground.up, dim=0)
+    rotation = torch.stack([along_x, torch.linalg.cross(ground.up, along_x), ground.up])
+    translation = torch.tensor([0.0, 0.0, ground.camera_height * metres_per_unit])
+    return (
+        transform_gaussians(gaussians, rotation, translation, metres_per_unit),
+        transform_cameras(cameras, rotation, translation, metres_per_unit),
+    )
+
+
+def _level_by_search(
     gaussians: Gaussians, cameras: Cameras, metres_per_unit: float, seed: int
 ) -> tuple[Gaussians, Cameras, str | None]:
-    """Scene units to metres, gravity along -Z, floor at z = 0; and what had to be assumed for it."""
+    """Scene units to metres, levelled on a floor sought in the splats; and what had to be assumed for it."""
     keep, still = torch.eye(3), torch.zeros(3)
     gaussians = transform_gaussians(gaussians, keep, still, metres_per_unit)
     cameras = transform_cameras(cameras, keep, still, metres_per_unit)

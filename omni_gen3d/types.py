@@ -102,6 +102,21 @@ class VideoLatents:
 
 
 @dataclass(frozen=True)
+class Ground:
+    """The floor before the first camera, in that camera's frame: the points with ``up @ p = -camera_height``.
+
+    Attributes:
+        up: Unit normal, away from the ground, shape ``(3,)``.
+        camera_height: Of the camera above the floor [unit of the depth it was found in].
+        pixels: True where the camera sees the floor, shape ``(H, W)``, bool.
+    """
+
+    up: torch.Tensor
+    camera_height: float
+    pixels: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Gaussians:
     """A set of 3D Gaussians.
 
