@@ -51,7 +51,7 @@ class Preset:
     voxel_size: float = 0.05
     max_faces: int = 20_000
     robot_radius: float = 0.25
-    robot_height: float = 1.0
+    robot_height: float = 0.6
 
 
 def preset_names() -> list[str]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
@@ -21,6 +23,9 @@ from omni_gen3d.types import (
     SpawnPose,
     TriMesh,
 )
+
+if TYPE_CHECKING:
+    from omni_gen3d.pipeline import GeneratedEnvironment
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float32)
 _BOX_QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
@@ -89,3 +94,32 @@ def toy_scene() -> GeneratedScene:
         ),
         timings_s={"decode": 0.25},
     )
+
+
+@pytest.fixture(scope="session")
+def garage_picture(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A real colour photograph: the left picture of scikit-image's stereo motorcycle, as a file."""
+    import skimage.data
+    from PIL import Image
+
+    path = tmp_path_factory.mktemp("picture") / "garage.png"
+    Image.fromarray(skimage.data.stereo_motorcycle()[0]).save(path)
+    return path
+
+
+@pytest.fixture(scope="session")
+def environment_from_text(tmp_path_factory: pytest.TempPathFactory) -> GeneratedEnvironment:
+    """What the shipped model makes of a sentence, through the whole pipeline."""
+    from omni_gen3d import generate
+
+    out = tmp_path_factory.mktemp("generated") / "warehouse"
+    return generate("a small warehouse with pallets and a concrete floor", out=out, seed=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def environment_from_picture(tmp_path_factory: pytest.TempPathFactory, garage_picture: Path) -> GeneratedEnvironment:
+    """What the shipped model makes of a real photograph of known field of view."""
+    from omni_gen3d import generate
+
+    out = tmp_path_factory.mktemp("generated") / "garage"
+    return generate(image=garage_picture, fov_deg=40.85, out=out, seed=1, device="cpu")
