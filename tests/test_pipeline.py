@@ -59,7 +59,7 @@ def test_same_seed_gives_the_same_bytes(environment_from_text, tmp_path):
 
 
 def test_picture_becomes_the_first_view(environment_from_picture, garage_picture):
-    """The render from camera 0 shows the photograph: far closer to it than its mean colour and than its mirror image."""
+    """The render from camera 0 is far closer to the photograph than its mean colour and its own mirror image are."""
     environment = read_environment(environment_from_picture.environment)
     wanted = load_picture(garage_picture, 320, 176).rgb.permute(1, 2, 0)
     seen = render(environment.gaussians, environment.cameras[:1]).color[0]
@@ -71,7 +71,7 @@ def test_picture_becomes_the_first_view(environment_from_picture, garage_picture
 
 
 def test_unknown_field_of_view_is_estimated_and_said(garage_picture, tmp_path):
-    """Without a field of view in arguments or EXIF the notes tell the estimate; stopping there leaves nothing behind."""
+    """A picture without a field of view gets one estimated; stopping between stages leaves nothing behind."""
     stages: list[str] = []
 
     def stop_at_trajectories() -> bool:
