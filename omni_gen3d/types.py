@@ -36,7 +36,8 @@ class Cameras:
 
     Attributes:
         world_to_camera: OpenCV camera frames (x right, y down, z forward), translation [m], shape ``(C, 4, 4)``.
-        intrinsics: ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` [pixels], pixel centres at ``i + 0.5``, shape ``(C, 3, 3)``.
+        intrinsics: ``[[fx, 0, cx], [0, fy, cy], [0, 0, 1]]`` [pixels], pixel centres at ``i + 0.5``,
+            shape ``(C, 3, 3)``.
         width: Image width [pixels].
         height: Image height [pixels].
     """
@@ -203,7 +204,8 @@ class TriMesh:
         _expect_shape("faces", self.faces, (None, 3))
         if len(self.faces) and (self.faces.min() < 0 or self.faces.max() >= len(self.vertices)):
             raise InputError(
-                f"faces index {int(self.faces.min())}..{int(self.faces.max())}, but there are {len(self.vertices)} vertices."
+                f"faces index {int(self.faces.min())}..{int(self.faces.max())}, but there are "
+                f"{len(self.vertices)} vertices."
             )
 
 

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import torch
 
 from omni_gen3d.geometry import matrix_to_quat, quat_to_matrix
@@ -52,11 +54,13 @@ def settle_on_ground(gaussians: Gaussians, ground: Ground, intrinsics: torch.Ten
     thickness = torch.full((len(index),), _THICKNESS * ground.camera_height)
     deviations = variances.clamp(min=1e-12).sqrt()
 
-    settled = [gaussians.means.clone(), gaussians.quats.clone(), gaussians.scales.clone()]
-    settled[0][index] = means * ratio[index, None]
-    settled[1][index] = matrix_to_quat(rotation)
-    settled[2][index] = torch.stack([deviations[:, 1], deviations[:, 0], thickness], dim=-1)
-    return Gaussians(*settled, gaussians.opacities, gaussians.sh)
+    scales = torch.stack([deviations[:, 1], deviations[:, 0], thickness], dim=-1)
+    return replace(
+        gaussians,
+        means=gaussians.means.index_copy(0, index, means * ratio[index, None]),
+        quats=gaussians.quats.index_copy(0, index, matrix_to_quat(rotation)),
+        scales=gaussians.scales.index_copy(0, index, scales),
+    )
 
 
 def _least_aligned_axis(direction: torch.Tensor) -> torch.Tensor:

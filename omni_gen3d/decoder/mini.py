@@ -8,6 +8,8 @@ predicts its own. The first latent frame, which all trajectories share, is decod
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -119,7 +121,7 @@ def _grid_rays(intrinsics: torch.Tensor, height: int, width: int, stride: int) -
 
 
 def decode_maps(
-    network: nn.Module,
+    network: Callable[..., torch.Tensor],
     latents: torch.Tensor,
     cache_depth: torch.Tensor,
     camera_to_first: torch.Tensor,
@@ -137,7 +139,7 @@ def decode_maps(
     Returns:
         means ``(B, N, 3)``, quats ``(B, N, 4)``, scales ``(B, N, 3)``, opacities ``(B, N)``, rgb ``(B, N, 3)``.
     """
-    batch, views, _, latent_frames, rows, columns = latents.shape
+    views, _, latent_frames, rows, columns = latents.shape[1:]
 
     def shared_first(x: torch.Tensor) -> torch.Tensor:
         """``(B, V, T, ...)`` to ``(B, 1 + V (T - 1), ...)``: the first latent frame once, then the others."""

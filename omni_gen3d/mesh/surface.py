@@ -32,7 +32,8 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
     shell = TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
     target = max_faces
     while len(shell.faces) > max_faces:
-        points, triangles = simplify(vertices, faces.astype(np.int32), target_count=target)
+        simplified = simplify(vertices, faces.astype(np.int32), target_count=target)
+        points, triangles = simplified[0], simplified[1]
         shell = TriMesh(points.astype(np.float32), triangles.astype(np.int32))
         shell = part_folds(without_fins(shell))
         target -= max(len(shell.faces) - max_faces, 0)

@@ -7,6 +7,7 @@ latents. In the last stage only the most opaque Gaussians are drawn, so that opa
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -97,7 +98,7 @@ def fidelity_scores(kept: dict[str, torch.Tensor], drawn: torch.Tensor, scenes: 
     }
 
 
-def kept_gaussians(network: torch.nn.Module, scenes: Scenes, max_gaussians: int) -> dict[str, torch.Tensor]:
+def kept_gaussians(network: Callable[..., torch.Tensor], scenes: Scenes, max_gaussians: int) -> dict[str, torch.Tensor]:
     """Fused and pruned, as ``generate`` keeps them; see ``decode_maps``."""
     maps = decode_maps(network, scenes.latents, scenes.cache_depth, scenes.camera_to_first, scenes.intrinsics)
     return keep_most_opaque(maps, max_gaussians)
@@ -117,7 +118,7 @@ def train_decoder(
     started_at = time.time()
     torch.manual_seed(config.seed)
     network = MiniDecoder() if resume is None else load_network(MiniDecoder, resume).train().requires_grad_(True)
-    network.to(host.device)
+    network.to(host.device)  # pyright: ignore[reportArgumentType]
     model = load_video_model(tokenizer_folder, depth_folder, diffusion_folder, host.device)
     perceptual = TokenizerFeatures(model.tokenizer)
     if host.compiles:
@@ -143,7 +144,8 @@ def train_decoder(
         with in_bfloat16():
             if from_text:
                 return scenes_from_prompts(model, prompts, *size, generator)
-            pictures, intrinsics = (torch.stack([entry[i] for entry in taken]) for i in (0, 1))
+            pictures = torch.stack([picture for picture, _, _ in taken])
+            intrinsics = torch.stack([lens for _, lens, _ in taken])
             return scenes_from_pictures(model, pictures, intrinsics, prompts, config.num_frames, generator)
 
     def add_scenes(from_text: bool) -> None:

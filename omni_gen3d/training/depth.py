@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -49,7 +50,7 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
     started_at = time.time()
     torch.manual_seed(config.seed)
     network = DepthNetwork() if resume is None else load_network(DepthNetwork, resume).train().requires_grad_(True)
-    network.to(host.device)
+    network.to(host.device)  # pyright: ignore[reportArgumentType]
     forward = torch.compile(network, dynamic=False) if host.compiles else network
     if host.compiles:
         compile_renderer()
@@ -58,7 +59,7 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
     pool = Pool(config.pool_size)
 
     def add_pictures() -> None:
-        views, clips = sample_pictures(_PICTURES_PER_CHUNK, config.height, config.width, generator)
+        _, clips = sample_pictures(_PICTURES_PER_CHUNK, config.height, config.width, generator)
         pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
 
     add_pictures()
@@ -69,7 +70,9 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
     _, validation = sample_pictures(_VALIDATION_PICTURES, config.height, config.width, heldout)
     steps = 0
 
-    def predict(pictures: torch.Tensor, rays: torch.Tensor, network: torch.nn.Module) -> tuple[torch.Tensor, ...]:
+    def predict(
+        pictures: torch.Tensor, rays: torch.Tensor, network: Callable[..., tuple[torch.Tensor, torch.Tensor]]
+    ) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast(host.device.type, torch.bfloat16):
             return network(pictures * 2 - 1, rays)
 

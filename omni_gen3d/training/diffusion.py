@@ -7,6 +7,7 @@ to a camera path would be; ground truth depth steers nothing.
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -86,7 +87,7 @@ def make_denoiser() -> CosmosTransformer3DModel:
 
 
 def diffusion_loss(
-    network: torch.nn.Module,
+    network: Callable[..., tuple[torch.Tensor]],
     latents: torch.Tensor,
     text: torch.Tensor,
     condition: torch.Tensor | None,
@@ -169,7 +170,7 @@ def train_diffusion(
     started_at = time.time()
     torch.manual_seed(config.seed)
     network = make_denoiser() if resume is None else load_network(CosmosTransformer3DModel, resume)
-    network.train().requires_grad_(True).to(host.device)
+    network.train().requires_grad_(True).to(host.device)  # pyright: ignore[reportArgumentType]
     tokenizer = accelerate_tokenizer(load_network(AutoencoderKLCosmos, tokenizer_folder, host.device))
     depth = load_network(DepthNetwork, depth_folder, host.device)
     if host.compiles:
@@ -202,7 +203,7 @@ def train_diffusion(
     heldout = world_generator(config.seed, "heldout", host.device)
     rows, truth, seen = material.clips(heldout, np.random.default_rng(0))
     rows = {name: value.float() for name, value in rows.items()}
-    prompts = list(_SAMPLE_PROMPTS)
+    prompts: list[str] = list(_SAMPLE_PROMPTS)
     steps = 0
 
     def network_in_bfloat16(*args, **kwargs):

@@ -46,17 +46,16 @@ class TokenizerFeatures(torch.nn.Module):
         self._encoder = tokenizer.encoder
 
     def _features(self, pictures: torch.Tensor) -> list[torch.Tensor]:
-        x = self._encoder.conv_in(self._encoder.patch_embed(pictures[:, :, None]))
-        first = x
-        for layer in self._encoder.down_blocks[0].resnets:
-            x = layer(x)
-        return [first.float(), x.float()]
+        first = self._encoder.conv_in(self._encoder.patch_embed(pictures[:, :, None]))
+        second = self._encoder.down_blocks[0].resnets[0](first)  # pyright: ignore[reportIndexIssue, reportCallIssue]
+        return [first.float(), second.float()]
 
     def forward(self, a: torch.Tensor, b: torch.Tensor) -> torch.Tensor:
         """Mean squared distance of pictures in [-1, 1], shape ``(N, 3, H, W)``; differentiable in ``a``."""
         with torch.no_grad():
             targets = self._features(b)
-        return sum(
+        distances = [
             (F.normalize(x, dim=1) - F.normalize(y, dim=1)).square().sum(1).mean()
             for x, y in zip(self._features(a), targets, strict=True)
-        )
+        ]
+        return torch.stack(distances).sum()

@@ -47,9 +47,10 @@ class Muon:
         for group in self._adam.param_groups:
             group["lr"] = learning_rate
         self._adam.step()
-        for (rows, columns), parameters in self._by_shape.items():
+        for (rows, columns), same_shape in self._by_shape.items():
+            parameters: list[torch.Tensor] = list(same_shape)
             updates = []
-            for parameter in parameters:
+            for parameter in same_shape:
                 assert parameter.grad is not None
                 buffer = self._buffers[parameter].lerp_(parameter.grad, 1 - self._momentum)
                 updates.append(parameter.grad.lerp(buffer, self._momentum).reshape(rows, columns))
@@ -66,7 +67,7 @@ class Muon:
 
 
 def _orthogonalise(matrices: torch.Tensor) -> torch.Tensor:
-    """Nearest semi-orthogonal matrices, roughly, by Newton-Schulz iteration in bfloat16; shape ``(K, rows, columns)``."""
+    """Roughly the nearest semi-orthogonal matrices, by Newton-Schulz in bfloat16; shape ``(K, rows, columns)``."""
     a, b, c = _NEWTON_SCHULZ
     x = matrices / (matrices.norm(dim=(1, 2), keepdim=True) + 1e-7)
     tall = x.shape[1] > x.shape[2]
@@ -81,7 +82,7 @@ class MovingAverage:
     """Exponential moving average of a network's parameters, with a short memory at the start."""
 
     def __init__(self, network: torch.nn.Module, decay: float) -> None:
-        self._live = list(network.parameters())
+        self._live: list[torch.Tensor] = list(network.parameters())
         self._average = [parameter.detach().clone() for parameter in self._live]
         self._decay = decay
 

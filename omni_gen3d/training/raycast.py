@@ -141,7 +141,7 @@ def first_hit(solids: Solids, origin: torch.Tensor, direction: Vector) -> tuple[
     Returns:
         Ray parameter of the hit and index of the primitive, each ``(B, T, N)``.
     """
-    ox, oy, oz = start = tuple(origin[:, :, i : i + 1] for i in range(3))
+    ox, oy, oz = start = (origin[:, :, 0:1], origin[:, :, 1:2], origin[:, :, 2:3])
     dx, dy, dz = direction
     enter, leave = box_interval(solids, start, direction)
     box_t, box = torch.where((enter < leave) & (enter > _NEAR), enter, _MISS).min(-1)

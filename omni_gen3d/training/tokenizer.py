@@ -59,7 +59,7 @@ def train_tokenizer(config: TrainingConfig, host: Host, out: Path, resume: Path 
         tokenizer = make_tokenizer()
     else:
         tokenizer = load_network(AutoencoderKLCosmos, resume).train().requires_grad_(True)
-    tokenizer = accelerate_tokenizer(tokenizer).to(host.device)
+    tokenizer = accelerate_tokenizer(tokenizer).to(host.device)  # pyright: ignore[reportArgumentType]
     round_trip = _RoundTrip(tokenizer)
     if host.compiles:
         compile_renderer()

@@ -45,9 +45,7 @@ def reliable_pixels(depth: torch.Tensor) -> torch.Tensor:
     return (torch.maximum(bend_x, bend_y) < _EDGE_THRESHOLD * centre)[:, 0]
 
 
-def warp(
-    rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, camera_to_first: torch.Tensor
-) -> Warp:
+def warp(rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, camera_to_first: torch.Tensor) -> Warp:
     """Show one frame from other cameras.
 
     Args:

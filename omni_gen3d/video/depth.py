@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from itertools import pairwise
+
 import torch
 import torch.nn.functional as F
 from diffusers import ConfigMixin, ModelMixin
@@ -26,9 +28,9 @@ class DepthNetwork(ModelMixin, ConfigMixin):
         super().__init__()
         self.stem = nn.Conv2d(4 * 5, channels[0], 3, padding=1)
         self.encode = nn.ModuleList([ResidualBlock(c) for c in channels])
-        self.down = nn.ModuleList([nn.Conv2d(a, b, 2, stride=2) for a, b in zip(channels, channels[1:], strict=False)])
+        self.down = nn.ModuleList([nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(channels)])
         self.attention = nn.ModuleList([TransformerBlock(channels[-1], 32) for _ in range(num_attention_layers)])
-        self.up = nn.ModuleList([nn.Conv2d(b, 4 * a, 1) for a, b in zip(channels, channels[1:], strict=False)])
+        self.up = nn.ModuleList([nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(channels)])
         self.decode = nn.ModuleList([ResidualBlock(c) for c in channels[:-1]])
         self.depth_head = nn.Conv2d(channels[0], 4, 3, padding=1)
         self.fov_head = nn.Linear(channels[-1], 1)

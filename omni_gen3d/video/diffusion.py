@@ -110,5 +110,5 @@ def sample(
         if guidance != 1.0:
             unguided = denoise(network, latents, sigma, first, condition, torch.zeros_like(text))
             clean = unguided + guidance * (clean - unguided)
-        latents = scheduler.step(clean, timestep, latents, pred_original_sample=clean).prev_sample
+        latents = scheduler.step(clean, timestep, latents, pred_original_sample=clean, return_dict=False)[0]
     return latents if first is None else torch.cat([first, latents[:, :, 1:]], dim=2)

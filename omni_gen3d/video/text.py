@@ -50,7 +50,7 @@ def _load(device: str) -> tuple[Any, torch.nn.Module]:
     model.load_state_dict(
         {name: value for name, value in weights.items() if not name.startswith("pooler.")}, strict=False
     )
-    return tokenizer, model.eval().requires_grad_(False).to(device)
+    return tokenizer, model.eval().requires_grad_(False).to(device)  # pyright: ignore[reportArgumentType]
 
 
 @torch.no_grad()

@@ -123,5 +123,6 @@ def step_newton(path: Path, boxes: list[str]) -> np.ndarray:
         pipeline.collide(state, contacts)
         solver.step(state, state_next, control, contacts, 1 / STEPS_PER_SECOND)
         state, state_next = state_next, state
+    assert state.body_q is not None
     heights = state.body_q.numpy()[:, 2]
     return np.array([heights[model.body_label.index(box)] for box in boxes])
