@@ -1,0 +1,82 @@
+"""The trainings of the tokenizer, depth and diffusion networks, from worlds to a checkpoint, at toy size."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
+
+from omni_gen3d.checkpoints import load_network
+from omni_gen3d.training import clips, depth, diffusion, tokenizer
+from omni_gen3d.training.loop import Host
+from omni_gen3d.video.depth import DepthNetwork
+
+HOST = Host(0, 1, torch.device("cpu"))
+TOY = {"batch_size": 1, "height": 16, "width": 32, "log_every_s": 60.0, "minutes": 0.08}
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with all three networks, each trained for a few seconds by the function its verb calls."""
+    out = tmp_path_factory.mktemp("runs")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(clips, "_PICTURES_AT_ONCE", 2)
+        patch.setattr(tokenizer, "_CLIPS_PER_CHUNK", 1)
+        patch.setattr(tokenizer, "_VALIDATION_CLIPS", 1)
+        patch.setattr(depth, "_PICTURES_PER_CHUNK", 2)
+        patch.setattr(depth, "_VALIDATION_PICTURES", 2)
+        patch.setattr(diffusion, "_PICTURES_PER_CHUNK", 2)
+        patch.setattr(diffusion, "_CLIPS_PER_CHUNK", 1)
+        patch.setattr(diffusion, "_PICTURE_POOL", 2)
+        patch.setattr(diffusion, "_PICTURES_PER_STEP", 1)
+        patch.setattr(diffusion, "_SAMPLE_PROMPTS", ("a warehouse",))
+        tokenizer.train_tokenizer(replace(tokenizer.DEFAULTS, pool_size=1, **TOY), HOST, out / "tokenizer", None)
+        depth.train_depth(replace(depth.DEFAULTS, pool_size=2, **TOY), HOST, out / "depth", None)
+        diffusion.train_diffusion(
+            replace(diffusion.DEFAULTS, pool_size=1, **TOY),
+            HOST,
+            out / "diffusion",
+            None,
+            out / "tokenizer",
+            out / "depth",
+        )
+    return out
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "figure"),
+    [
+        ("tokenizer", AutoencoderKLCosmos, "psnr_db"),
+        ("depth", DepthNetwork, "absrel"),
+        ("diffusion", CosmosTransformer3DModel, "hole_psnr_db"),
+    ],
+)
+def test_training_ends_in_a_checkpoint(trained, name, kind, figure):
+    """Each training leaves a loadable, finite network and a log whose last line holds its figure on held-out worlds."""
+    state = load_network(kind, trained / name).state_dict()
+    assert all(bool(value.isfinite().all()) for value in state.values())
+    last = json.loads((trained / name / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < last[figure] < 100
+
+
+def test_tokenizer_records_the_moments_of_its_latents(trained):
+    """The tokenizer's config holds the moments that its evaluation measured, not the library's defaults."""
+    config = json.loads((trained / "tokenizer" / "config.json").read_text())
+    assert config["latents_mean"] != tokenizer.make_tokenizer().config["latents_mean"]
+    assert len(set(config["latents_std"][:16])) == 1
+
+
+def test_training_goes_on_from_a_checkpoint(trained, tmp_path, monkeypatch):
+    """With a spent budget a resumed training saves what it was given."""
+    monkeypatch.setattr(clips, "_PICTURES_AT_ONCE", 2)
+    monkeypatch.setattr(depth, "_PICTURES_PER_CHUNK", 2)
+    monkeypatch.setattr(depth, "_VALIDATION_PICTURES", 2)
+    spent = replace(depth.DEFAULTS, pool_size=2, **TOY | {"minutes": 1e-6})
+    depth.train_depth(spent, HOST, tmp_path, trained / "depth")
+    before, after = (load_network(DepthNetwork, folder).state_dict() for folder in (trained / "depth", tmp_path))
+    for name, value in before.items():
+        assert torch.equal(value, after[name]), name
