@@ -10,7 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import torch
-from diffusers import CosmosTransformer3DModel, EDMEulerScheduler
+from diffusers import EDMEulerScheduler
 
 from omni_gen3d.video.tokenizer import SIGMA_DATA
 
@@ -74,7 +74,7 @@ def denoise(
 
 @torch.no_grad()
 def sample(
-    network: CosmosTransformer3DModel,
+    network: Callable[..., tuple[torch.Tensor]],
     noise: torch.Tensor,
     text: torch.Tensor,
     *,
