@@ -9,9 +9,10 @@ from __future__ import annotations
 import hashlib
 import json
 from pathlib import Path
-from typing import Literal, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
+from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 
 from omni_gen3d.errors import InputError
@@ -21,6 +22,7 @@ _INDEX = f"{_STEM}.safetensors.index.json"
 _SHARD_BYTES = 14 * 2**20
 _ROW_SCALE = ".row_scale"
 _MIN_QUANTISED_ELEMENTS = 4096
+_HINT = "Point at a folder written by 'omni-gen3d train'."
 
 Network = TypeVar("Network")
 
@@ -65,35 +67,47 @@ def save_network(network: torch.nn.Module, folder: Path, precision: Literal["flo
     (folder / _INDEX).write_text(json.dumps(index, indent=1) + "\n")
 
 
+def _unpack(packed: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Inverse of ``_pack`` in float32; a row scale without its weight stays, as the superfluous tensor it is."""
+    state = {name: value.float() for name, value in packed.items()}
+    for name in packed:
+        if name + _ROW_SCALE in state:
+            scale = state.pop(name + _ROW_SCALE)
+            state[name] = state[name] * scale.reshape(-1, *[1] * (state[name].ndim - 1))
+    return state
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        value = json.loads(file.read_text())
+    except (OSError, ValueError) as error:
+        raise InputError(f"no weights at {file.parent}: {file.name} is missing or unreadable. {_HINT}") from error
+    if not isinstance(value, dict):
+        raise InputError(f"{file} holds a {type(value).__name__}; it must be a JSON object. {_HINT}")
+    return value
+
+
 def load_network(network_class: type[Network], folder: Path, device: torch.device | str = "cpu") -> Network:
     """Build the network its ``config.json`` describes and fill it, in float32, for inference.
 
     Raises:
-        InputError: A file is missing or a tensor is missing, superfluous or of the wrong shape.
+        InputError: A file is missing or unreadable, or a tensor is missing, superfluous or of the wrong shape.
     """
-    index_file = folder / _INDEX
-    if not index_file.is_file():
-        raise InputError(
-            f"no weights at {folder}: {_INDEX} is missing. Point at a folder written by 'omni-gen3d train'."
-        )
-    weight_map: dict[str, str] = json.loads(index_file.read_text())["weight_map"]
+    config, weight_map = _read_json(folder / "config.json"), _read_json(folder / _INDEX).get("weight_map")
+    if not isinstance(weight_map, dict) or not all(isinstance(file, str) for file in weight_map.values()):
+        raise InputError(f"{folder / _INDEX} holds no weight_map from tensors to shards. {_HINT}")
     packed: dict[str, torch.Tensor] = {}
     for file in sorted(set(weight_map.values())):
         if Path(file).name != file or not (folder / file).is_file():
             raise InputError(f"the index of {folder} names the shard {file!r}, which is not a file in that folder.")
-        packed |= load_file(folder / file)
-    config = network_class.load_config(folder)  # pyright: ignore[reportAttributeAccessIssue]
-    network = network_class.from_config(config)  # pyright: ignore[reportAttributeAccessIssue]
-    state = {}
-    for name, value in packed.items():
-        if name.endswith(_ROW_SCALE):
-            continue
-        scale = packed.get(name + _ROW_SCALE)
-        value = value.float()
-        state[name] = value if scale is None else value * scale.float().reshape(-1, *[1] * (value.ndim - 1))
+        try:
+            packed |= load_file(folder / file)
+        except SafetensorError as error:
+            raise InputError(f"the shard {folder / file} cannot be read: {error}. {_HINT}") from error
     try:
-        network.load_state_dict(state)
-    except RuntimeError as error:
+        network = network_class.from_config(config)  # pyright: ignore[reportAttributeAccessIssue]
+        network.load_state_dict(_unpack(packed))
+    except (RuntimeError, TypeError, ValueError) as error:
         raise InputError(f"the weights in {folder} do not fit its config.json: {error}") from error
     return network.eval().requires_grad_(False).to(device)
 

@@ -1,4 +1,4 @@
-"""The depth network, tiny and untrained."""
+"""The depth network around its weights: rays in, metres and angles out."""
 
 from __future__ import annotations
 
@@ -7,63 +7,75 @@ import math
 import pytest
 import torch
 
+from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, estimate_depth, estimate_fov, ray_image
 
 HEIGHT, WIDTH = 16, 32
-FOV = math.radians(60)
 
 
-def network(seed: int = 0) -> DepthNetwork:
-    torch.manual_seed(seed)
-    return DepthNetwork(channels=(8, 32), num_attention_layers=1).eval()
+@pytest.fixture
+def network() -> DepthNetwork:
+    torch.manual_seed(0)
+    return DepthNetwork(channels=(16, 16, 16, 32), num_attention_layers=1).eval()
 
 
-def pictures(count: int) -> torch.Tensor:
-    return torch.rand(count, 3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(1)) * 2 - 1
+def picture(seed: int = 0) -> torch.Tensor:
+    return torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(seed)) * 2 - 1
+
+
+def silence(layer: torch.nn.Module, bias: float) -> None:
+    torch.nn.init.zeros_(layer.weight)  # pyright: ignore[reportArgumentType]
+    torch.nn.init.constant_(layer.bias, bias)  # pyright: ignore[reportArgumentType]
+
+
+def test_rays_go_through_pixel_centres():
+    """x / z and y / z of pixel (i, j) are ((i, j) + 0.5 - c) / f, each item with its own lens."""
+    lenses = torch.tensor([[[20.0, 0, 15], [0, 25, 7], [0, 0, 1]], [[40.0, 0, 16], [0, 40, 8], [0, 0, 1]]])
+    rays = ray_image(lenses, HEIGHT, WIDTH)
+    assert rays.shape == (2, 2, HEIGHT, WIDTH)
+    torch.testing.assert_close(rays[0, :, 3, 30], torch.tensor([(30.5 - 15) / 20, (3.5 - 7) / 25]))
+    torch.testing.assert_close(rays[1, :, 0, 5], torch.tensor([(5.5 - 16) / 40, (0.5 - 8) / 40]))
 
 
 @torch.no_grad()
-def test_each_picture_of_a_batch_stands_alone():
-    """A batch gives one depth map and one positive tangent a picture, the same as one picture at a time."""
-    made, batch = network(), pictures(2)
-    log_depth, tangent = made(batch, torch.zeros(2, 2, HEIGHT, WIDTH))
-    assert log_depth.shape == (2, HEIGHT, WIDTH) and tangent.shape == (2,)
-    assert bool((tangent > 0).all())
-    alone, _ = made(batch[1:], torch.zeros(1, 2, HEIGHT, WIDTH))
-    torch.testing.assert_close(log_depth[1:], alone, atol=1e-5, rtol=1e-5)
-
-
-def test_depth_follows_weights_and_lens():
-    """The same weights and lens give the same bytes; another lens or other weights give another depth."""
-    picture = pictures(1)[0]
-    depth = estimate_depth(network(), picture, FOV)
+def test_depth_is_the_exponential_of_the_network(network):
+    """``estimate_depth`` feeds the rays of the given angle and returns e to the prediction, the same each time."""
+    lens = intrinsics_from_fov(1.0, WIDTH, HEIGHT).float()
+    log_depth, _ = network(picture()[None], ray_image(lens[None], HEIGHT, WIDTH))
+    depth = estimate_depth(network, picture(), 1.0)
     assert depth.shape == (HEIGHT, WIDTH)
-    assert torch.equal(depth, estimate_depth(network(), picture, FOV))
-    assert not torch.equal(depth, estimate_depth(network(), picture, 2 * FOV))
-    assert not torch.equal(depth, estimate_depth(network(1), picture, FOV))
+    torch.testing.assert_close(depth, log_depth[0].exp())
+    assert torch.equal(depth, estimate_depth(network, picture(), 1.0))
+    assert float((depth - estimate_depth(network, picture(), 0.5)).abs().max()) > 1e-3
 
 
-@pytest.mark.parametrize(("bias", "limit"), [(-50.0, MIN_DEPTH_M), (50.0, MAX_DEPTH_M)])
-def test_depth_stays_in_its_range(bias, limit):
-    """However extreme the network's answer, the depth stops at the nearest or farthest allowed."""
-    made = network()
-    torch.nn.init.constant_(made.depth_head.bias, bias)
-    depth = estimate_depth(made, pictures(1)[0], FOV)
-    torch.testing.assert_close(depth, torch.full((HEIGHT, WIDTH), limit))
+@pytest.mark.parametrize(("bias", "metres"), [(-9.0, MIN_DEPTH_M), (0.0, math.e), (9.0, MAX_DEPTH_M)])
+def test_depth_stays_in_range(network, bias, metres):
+    """A silent head says e metres, and whatever the head says the depth stays within its range."""
+    silence(network.depth_head, bias)
+    torch.testing.assert_close(estimate_depth(network, picture(), 1.0), torch.full((HEIGHT, WIDTH), metres))
 
 
-def test_fov_head_speaks_in_tangents():
-    """A head that answers the tangent 1 whatever it sees means a field of view of 90 degrees."""
-    made = network()
-    torch.nn.init.zeros_(made.fov_head.weight)
-    torch.nn.init.constant_(made.fov_head.bias, math.log(math.e - 1))
-    assert estimate_fov(made, pictures(1)[0]) == pytest.approx(math.pi / 2, abs=1e-5)
+@torch.no_grad()
+def test_angle_is_read_from_the_picture_alone(network):
+    """The field of view is twice the arc tangent of the second head under zero rays, between 0 and 180 degrees."""
+    _, tangent = network(picture()[None], torch.zeros(1, 2, HEIGHT, WIDTH))
+    assert estimate_fov(network, picture()) == pytest.approx(2 * math.atan(float(tangent)))
+    assert estimate_fov(network, picture()) != estimate_fov(network, picture(1))
+    silence(network.fov_head, math.log(math.e - 1))
+    assert estimate_fov(network, picture()) == pytest.approx(math.pi / 2)
+    silence(network.fov_head, -50.0)
+    assert 0 < estimate_fov(network, picture()) < 1e-3
 
 
-def test_ray_image_holds_the_slope_of_every_pixel():
-    """Channel 0 is x / z and channel 1 is y / z at pixel centres."""
-    lens = torch.tensor([[[20.0, 0, 15], [0, 10, 7], [0, 0, 1]]])
-    rays = ray_image(lens, HEIGHT, WIDTH)
-    assert rays.shape == (1, 2, HEIGHT, WIDTH)
-    assert float(rays[0, 0, 3, 9]) == pytest.approx((9.5 - 15) / 20)
-    assert float(rays[0, 1, 3, 9]) == pytest.approx((3.5 - 7) / 10)
+@torch.no_grad()
+def test_pictures_of_a_batch_do_not_mix(network):
+    """Each picture of a batch gets what it gets alone."""
+    pictures = torch.stack([picture(0), picture(1), picture(2)])
+    rays = ray_image(intrinsics_from_fov(1.0, WIDTH, HEIGHT).float()[None], HEIGHT, WIDTH)
+    log_depth, tangent = network(pictures, rays.expand(3, -1, -1, -1))
+    assert (log_depth.shape, tangent.shape) == ((3, HEIGHT, WIDTH), (3,))
+    for i in range(3):
+        alone_depth, alone_tangent = network(pictures[i : i + 1], rays)
+        torch.testing.assert_close(log_depth[i : i + 1], alone_depth, atol=1e-5, rtol=1e-5)
+        torch.testing.assert_close(tangent[i : i + 1], alone_tangent, atol=1e-5, rtol=1e-5)
