@@ -5,6 +5,7 @@ Conventions (docs/conventions.md): metres, Z-up, OpenCV cameras, quaternions wxy
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -188,6 +189,31 @@ class Gaussians:
 
 
 @dataclass(frozen=True)
+class GaussianSequence:
+    """A scene that moves: one set of Gaussians a time. A renderer shows each from its time until the next.
+
+    Attributes:
+        frames: The sets, at least one, of one spherical-harmonics degree; the count may change.
+        frames_per_second: Of the sequence; frame ``i`` belongs to time ``i / frames_per_second`` [s].
+    """
+
+    frames: tuple[Gaussians, ...]
+    frames_per_second: float
+
+    def __post_init__(self) -> None:
+        if not self.frames:
+            raise InputError("the sequence holds 0 frames; at least 1 is needed.")
+        degrees = sorted({frame.sh_degree for frame in self.frames})
+        if len(degrees) > 1:
+            raise InputError(f"the sequence mixes the spherical-harmonics degrees {degrees}; all frames need the same.")
+        if not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
+            raise InputError(f"frames_per_second is {self.frames_per_second}; it must be positive and finite.")
+
+    def __len__(self) -> int:
+        return len(self.frames)
+
+
+@dataclass(frozen=True)
 class TriMesh:
     """A triangle mesh.
 
@@ -252,6 +278,7 @@ class CollisionProxy:
 
     Attributes:
         parts: Labelled meshes; together they are the collider.
+        convex_parts: Convex pieces that stand in for the parts labelled ``object`` where convex colliders are wanted.
         free_space: Voxels known to be empty.
         spawn_poses: Up to 32 poses over the traversable floor; empty when no floor was seen.
         scores: Named figures as stored in the manifest (faces, floor_height_m, depth_agreement_mean_mm, ...).
@@ -263,6 +290,7 @@ class CollisionProxy:
     spawn_poses: tuple[SpawnPose, ...]
     scores: dict[str, float | int | bool | None]
     warnings: tuple[str, ...] = ()
+    convex_parts: tuple[ProxyPart, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -272,11 +300,12 @@ class Provenance:
     Attributes:
         kind: ``static`` or ``dynamic``.
         prompt: The text, or None.
-        input_sha256: Digest of the input picture or video file, or None.
+        input_sha256: Digest of the input picture, video or splat file, or None.
         seed: The seed of every random draw.
-        model: Name of the model family (``mini``, ``lyra``).
+        model: Name of the model family (``mini``, ``lyra``), ``file`` for a scene read from one.
         model_sha256: Digest over the weight files.
         notes: Sentences about estimates made on the way ("field of view estimated: 61 degrees").
+        title: One line for a list of environments; None to take it from the prompt or the input.
     """
 
     kind: Literal["static", "dynamic"]
@@ -286,6 +315,7 @@ class Provenance:
     model: str
     model_sha256: str | None
     notes: tuple[str, ...] = ()
+    title: str | None = None
 
 
 @dataclass(frozen=True)
@@ -293,17 +323,17 @@ class GeneratedScene:
     """A finished scene, levelled and metric, ready to be written.
 
     Attributes:
-        gaussians: The splats.
+        gaussians: The splats, at one time or at several.
         cameras: The generating cameras; camera 0 is the input camera.
-        proxy: The collision proxy.
+        proxy: The collision proxy, None where none is wanted.
         preview: What a person sees first, shape ``(H, W, 3)``, uint8 RGB.
         provenance: Where it came from.
         timings_s: Seconds per stage.
     """
 
-    gaussians: Gaussians
+    gaussians: Gaussians | GaussianSequence
     cameras: Cameras
-    proxy: CollisionProxy
+    proxy: CollisionProxy | None
     preview: np.ndarray
     provenance: Provenance
     timings_s: dict[str, float] = field(default_factory=dict)

@@ -39,7 +39,9 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "envs": FOUNDATION | STAGES | {"pipeline"},
     "kit": {"errors", "request", "render", "usd", "envs"},
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},
-    "cli": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs", "training"},
+    "bench": FOUNDATION | STAGES | {"__init__", "console", "convert", "pipeline", "envs", "training"},
+    "convert": FOUNDATION | STAGES | {"__init__", "pipeline"},
+    "cli": FOUNDATION | STAGES | {"__init__", "bench", "console", "convert", "pipeline", "envs", "training"},
 }
 # Where a library may be imported: paths below the package, each a folder or a file.
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
