@@ -39,7 +39,7 @@ _FILL_SHARE = 0.25
 _PRUNE_FROM = 0.3
 _PERCEPTUAL_WEIGHT, _DEPTH_WEIGHT = 0.05, 0.2
 # All opacities are pushed down; once pruned, the ones that are kept are pulled up.
-_SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT = 0.01, 0.04
+_SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT = 0.01, 0.012
 
 
 def load_video_model(
