@@ -156,6 +156,9 @@ def mini(
         Path | None,
         typer.Option(metavar="FOLDER", help="Holds tokenizer, depth, diffusion, decoder. [default: the shipped ones]"),
     ] = None,
+    against: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Other weights, measured on the same worlds beside these.")
+    ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of worlds, noise and classifier.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write two contact sheets here.")] = None,
     classifier_seconds: Annotated[float, typer.Option(metavar="S", help="Budget of the classifier's training.")] = 75.0,
@@ -165,7 +168,15 @@ def mini(
     from omni_gen3d.training.evaluation import evaluate_mini
 
     folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
-    result = evaluate_mini(folder, scenes, _torch_device(device), seed, out=out, classifier_seconds=classifier_seconds)
+    result = evaluate_mini(
+        folder,
+        scenes,
+        _torch_device(device),
+        seed,
+        against=against,
+        out=out,
+        classifier_seconds=classifier_seconds,
+    )
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -188,7 +199,8 @@ def _print_evaluation(result: dict[str, Any]) -> None:
         f"{result['scenes']} scenes from text and as many from pictures, seed {result['seed']}, {result['device']}"
     )
     for row in result["rows"]:
-        typer.echo(f"{row['name']:<28}{_number(row['value']):>8}  {row['meaning']}")
+        beside = "" if row["against"] is None else f"{_number(row['against']):>8}"
+        typer.echo(f"{row['name']:<28}{_number(row['value']):>8}{beside}  {row['meaning']}")
     for stage, seconds in result["seconds_per_scene"].items():
         typer.echo(f"{'seconds':<28}{_number(seconds):>8}  {stage}, each scene")
     classifier = result["classifier"]

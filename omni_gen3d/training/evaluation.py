@@ -205,6 +205,7 @@ def evaluate_mini(
     device: torch.device | str,
     seed: int = 0,
     *,
+    against: Path | None = None,
     out: Path | None = None,
     classifier_seconds: float = 75.0,
     height: int = 176,
@@ -221,6 +222,7 @@ def evaluate_mini(
         scenes: How many from text, and as many from pictures.
         device: Where everything runs.
         seed: Of the held-out worlds, the noise and the classifier.
+        against: Folder of other weights, measured on the same worlds by the same classifier.
         out: Folder for two contact sheets of eight scenes each. text.png: RGB decoder's first frame, render at the
             first camera, RGB decoder's last frame of the trajectory to the right, render of it. image.png: given
             picture, render, true world at the end of the trajectory to the right (true scale), render of it.
@@ -232,7 +234,7 @@ def evaluate_mini(
 
     Returns:
         device, scenes, seed, every figure by its name, classifier (accuracy per group, groups used), seconds_per_scene
-        of each stage, rows (name, value, meaning) and checks (name, value, target, ok).
+        of each stage, rows (name, value, against, meaning) and checks (name, value, target, ok).
 
     Raises:
         InputError: Weights are missing, or a number is out of range.
@@ -243,20 +245,27 @@ def evaluate_mini(
     began = time.perf_counter()
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
-    evaluation = _Evaluation(weights, place, seed, (height, width, num_frames), max_gaussians)
+    size = (height, width, num_frames)
+    tested = _Evaluation(weights, place, seed, size, max_gaussians)
+    other = None if against is None else _Evaluation(against, place, seed, size, max_gaussians)
     # Trained first: it also compiles the renderer of the worlds on a GPU.
     classifier = train_classifier(classifier_seconds, place, height, width, seed=seed)
-    torch.manual_seed(seed)
-    wanted, renders, frames = evaluation.text_scenes(scenes)
-    evaluation.image_scenes(scenes)
-    in_renders, in_frames = (
-        attribute_scores(classify(classifier.network, pictures), wanted, classifier.groups_used)
-        for pictures in (renders, frames)
-    )
+
+    def measure(evaluation: _Evaluation) -> tuple[dict[str, float], AttributeScores]:
+        torch.manual_seed(seed)
+        wanted, renders, frames = evaluation.text_scenes(scenes)
+        evaluation.image_scenes(scenes)
+        in_renders, in_frames = (
+            attribute_scores(classify(classifier.network, pictures), wanted, classifier.groups_used)
+            for pictures in (renders, frames)
+        )
+        return evaluation.tally.means() | _prompt_figures(in_renders, in_frames, classifier), in_renders
+
+    other_figures = {} if other is None else measure(other)[0]
+    figures, in_renders = measure(tested)
     if out is not None:
-        for name, pictures in evaluation.sheets.items():
+        for name, pictures in tested.sheets.items():
             write_contact_sheet(pictures, out / name, columns=4)
-    figures = evaluation.tally.means() | _prompt_figures(in_renders, in_frames, classifier)
     figures |= {"peak_memory_gib": _peak_memory_gib(place), "seconds_total": time.perf_counter() - began}
     gain = figures["fidelity_psnr_db"] - figures["baseline_psnr_db"]
     return {
@@ -271,8 +280,11 @@ def evaluate_mini(
             "steps": classifier.steps,
             "seconds": classifier.seconds,
         },
-        "seconds_per_scene": evaluation.watch.medians(),
-        "rows": [{"name": name, "value": figures.get(name), "meaning": meaning} for name, meaning in _MEANINGS.items()],
+        "seconds_per_scene": tested.watch.medians(),
+        "rows": [
+            {"name": name, "value": figures.get(name), "against": other_figures.get(name), "meaning": meaning}
+            for name, meaning in _MEANINGS.items()
+        ],
         "checks": [
             _check("fidelity above baseline [dB]", gain, MIN_GAIN_DB),
             _check("classifier accuracy on true frames", classifier.true_frames.accuracy, MIN_CLASSIFIER_ACCURACY),

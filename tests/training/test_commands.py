@@ -20,8 +20,8 @@ def invoke(*arguments: str | Path | int):
 RESULT: dict[str, Any] = {
     "device": "cpu", "scenes": 3, "seed": 7, "fidelity_psnr_db": 24.5,
     "rows": [
-        {"name": "fidelity_psnr_db", "value": 24.5, "meaning": "of a toy"},
-        {"name": "hole_psnr_db", "value": None, "meaning": "no hole"},
+        {"name": "fidelity_psnr_db", "value": 24.5, "against": 23.25, "meaning": "of a toy"},
+        {"name": "hole_psnr_db", "value": None, "against": None, "meaning": "no hole"},
     ],
     "classifier": {"groups": {"kind": 0.99, "wall": None}, "groups_used": ["kind"], "prompt_groups": {"kind": 0.5}},
     "seconds_per_scene": {"decode": 0.25},
@@ -72,11 +72,18 @@ def test_evaluation_prints_rows_or_json(tmp_path: Path, monkeypatch: pytest.Monk
         "eval", "mini", "--weights", tmp_path, "--scenes", 3, "--seed", 7, "--device", "cpu", "--out", tmp_path
     )
     assert table.exit_code == 0
-    for words in ("fidelity_psnr_db", "24.500", "of a toy", "hole_psnr_db", "kind 0.990, wall -", "ok: gain is 3.000"):
+    for words in (
+        "fidelity_psnr_db",
+        "24.500  23.250",
+        "of a toy",
+        "hole_psnr_db",
+        "kind 0.990, wall -",
+        "ok: gain is 3.000",
+    ):
         assert words in table.stdout
     (weights, scenes, device, seed), options = received[0]
     assert (weights, scenes, device.type, seed) == (tmp_path, 3, "cpu", 7)
-    assert options == {"out": tmp_path, "classifier_seconds": 75.0}
+    assert options == {"against": None, "out": tmp_path, "classifier_seconds": 75.0}
     result = invoke("eval", "mini", "--weights", tmp_path, "--device", "cpu", "--json")
     assert json.loads(result.stdout) == RESULT
 
