@@ -10,6 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Self
 
 import torch
 import torch.nn.functional as F
@@ -191,7 +192,7 @@ class LatentGaussianDecoder(nn.Module):
         self.deconv = Upsampler(channels, sum(_MAP_CHANNELS))
 
     @classmethod
-    def from_lyra_checkpoint(cls, path: Path | str, num_attention_heads: int = 8) -> LatentGaussianDecoder:
+    def from_lyra_checkpoint(cls, path: Path | str, num_attention_heads: int = 8) -> Self:
         """Read an official checkpoint, in float32, for inference; every size but the heads follows from the shapes.
 
         Args:
@@ -214,7 +215,7 @@ class LatentGaussianDecoder(nn.Module):
         decoder.load_state_dict(own, assign=True)
         return decoder.eval().requires_grad_(False)
 
-    def to_bfloat16(self) -> LatentGaussianDecoder:
+    def to_bfloat16(self) -> Self:
         """Give the blocks' matrix products bfloat16 operands, in place.
 
         Embeddings, norms, convolutions, steps and decays of the recurrence, residual stream and head keep their type.

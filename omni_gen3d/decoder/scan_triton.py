@@ -6,6 +6,9 @@ product is split into two bfloat16 summands, so that tensor cores round nothing 
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import Any, Protocol
+
 import torch
 import torch.nn.functional as F
 import triton
@@ -19,6 +22,19 @@ _STATE_CELLS = 1024
 _CONVOLVED_TOKENS, _CONVOLVED_CHANNELS = 16, 256
 
 
+class _Kernel(Protocol):
+    """Launched by ``kernel[grid](...)``, inlined where another kernel calls it."""
+
+    def __getitem__(self, grid: tuple[int, ...]) -> Callable[..., None]: ...
+
+    def __call__(self, *arguments: Any) -> Any: ...
+
+
+def _kernel(function: Callable[..., Any]) -> _Kernel:
+    compiled: Any = triton.jit(function)
+    return compiled
+
+
 def convolve(sequence: torch.Tensor, segment: slice, weight: torch.Tensor, bias: torch.Tensor) -> torch.Tensor:
     """Depthwise causal convolution, then SiLU, of one segment; ``scan_torch.convolve`` says what goes in and out."""
     batch, _, channels = sequence.shape
@@ -27,7 +43,7 @@ def convolve(sequence: torch.Tensor, segment: slice, weight: torch.Tensor, bias:
     grid = (triton.cdiv(length, _CONVOLVED_TOKENS), triton.cdiv(channels, _CONVOLVED_CHANNELS), batch)
     _convolve[grid](
         sequence,
-        weight,
+        weight.contiguous(),
         bias,
         out,
         sequence.stride(0),
@@ -113,7 +129,7 @@ def scan(
     return y, last
 
 
-@triton.jit
+@_kernel
 def _convolve(
     sequence,
     weight,
@@ -149,7 +165,7 @@ def _convolve(
     tl.store(target, total.to(out.dtype.element_ty), mask=(token < length)[:, None] & held[None])
 
 
-@triton.jit
+@_kernel
 def _gate(y, z, weight, out, batch_stride, token_stride, length, channels, eps, BLOCK: tl.constexpr):
     token, item = tl.program_id(0).to(tl.int64), tl.program_id(1).to(tl.int64)
     channel = tl.arange(0, BLOCK)
@@ -162,7 +178,7 @@ def _gate(y, z, weight, out, batch_stride, token_stride, length, channels, eps, 
     tl.store(out + row, normed.to(out.dtype.element_ty), mask=held)
 
 
-@triton.jit
+@_kernel
 def _split_dot(exact, wide, total):
     """``total + exact @ wide`` with float32 ``wide`` as two bfloat16 summands."""
     high = wide.to(tl.bfloat16)
@@ -170,7 +186,7 @@ def _split_dot(exact, wide, total):
     return tl.dot(exact, low, tl.dot(exact, high, total))
 
 
-@triton.jit
+@_kernel
 def _dot_split(wide, exact, total):
     """``total + wide @ exact`` with float32 ``wide`` as two bfloat16 summands."""
     high = wide.to(tl.bfloat16)
@@ -178,7 +194,7 @@ def _dot_split(wide, exact, total):
     return tl.dot(low, exact, tl.dot(high, exact, total))
 
 
-@triton.jit
+@_kernel
 def _add_to_states(
     x,
     steps,
@@ -214,7 +230,7 @@ def _add_to_states(
     tl.store(states + (row * P + p[:, None]) * N + n[None, :], total)
 
 
-@triton.jit
+@_kernel
 def _pass_states(states, log_decay, state, last, chunks, cells, CHUNK: tl.constexpr, BLOCK: tl.constexpr):
     """Replace what each chunk adds by the state before that chunk."""
     head, item, heads = tl.program_id(1), tl.program_id(2).to(tl.int64), tl.num_programs(1)
@@ -229,7 +245,7 @@ def _pass_states(states, log_decay, state, last, chunks, cells, CHUNK: tl.conste
     tl.store(last + (item * heads + head) * cells + cell, carry, mask=held)
 
 
-@triton.jit
+@_kernel
 def _read_states(
     x,
     steps,

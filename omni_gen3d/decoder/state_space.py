@@ -22,13 +22,15 @@ ScanBackend = Literal["torch", "triton"]
 _RMS_EPS = 1e-5
 
 
-def scan_backend(x: torch.Tensor) -> ScanBackend:
+def scan_backend(x: torch.Tensor, head_channels: int, state_channels: int) -> ScanBackend:
     """Which kernels scan a projection like ``x``: Triton's for bfloat16 on CUDA where no gradient is wanted.
 
-    Where Triton would serve but is not installed, a warning says so.
+    They take powers of two, at least 16 channels of a head and 64 of the state. Where they would serve but Triton is
+    not installed, a warning says so.
     """
     wants_gradient = torch.is_grad_enabled() and x.requires_grad
-    if not x.is_cuda or x.dtype != torch.bfloat16 or wants_gradient:
+    fits = all(n & (n - 1) == 0 for n in (head_channels, state_channels)) and head_channels >= 16 <= state_channels // 4
+    if not x.is_cuda or x.dtype != torch.bfloat16 or wants_gradient or not fits:
         return "torch"
     if importlib.util.find_spec("triton") is None:
         warnings.warn(
@@ -83,8 +85,8 @@ class DirectedScan(nn.Module):
         Returns:
             Shape ``(batch, L, inner)``, in the type of the input.
         """
-        kernels = _kernels(self.backend or scan_backend(projected))
         inner, state_channels, _ = self.split
+        kernels = _kernels(self.backend or scan_backend(projected, inner // self.heads, state_channels))
         z, xbc, dt = projected.split([inner, sum(self.split), self.heads], dim=-1)
         batch, length = projected.shape[:2]
         accumulate = accumulation_dtype(projected.dtype)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import pytest
 import torch
@@ -38,10 +39,10 @@ def test_measures_everything_on_a_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     ("change", "message"),
     [({"views": 0}, "0 views"), ({"frames": 10}, "10 frames"), ({"width": 40}, "40x"), ({"scan_tokens": []}, "token")],
 )
-def test_impossible_sizes_are_refused(change: dict, message: str) -> None:
+def test_impossible_sizes_are_refused(change: dict[str, Any], message: str) -> None:
     """Nothing is built for sizes that the decoder cannot have."""
     with pytest.raises(InputError, match=message):
-        bench_lyra(device=torch.device("cpu"), **{"tell": print} | change)
+        bench_lyra(device=torch.device("cpu"), tell=print, **change)
 
 
 def test_options_are_checked() -> None:

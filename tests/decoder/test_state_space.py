@@ -49,4 +49,6 @@ def test_residual_stream_stays_in_float32() -> None:
 
 def test_cpu_scans_in_torch() -> None:
     """Where there is no CUDA device plain torch serves, whatever the type."""
-    assert {scan_backend(torch.zeros(1, dtype=dtype)) for dtype in (torch.bfloat16, torch.float32)} == {"torch"}
+    assert {scan_backend(torch.zeros(1, dtype=dtype), 64, 256) for dtype in (torch.bfloat16, torch.float32)} == {
+        "torch"
+    }
