@@ -20,8 +20,8 @@ JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object 
 
 
 @bench_app.callback()
-def _group() -> None:
-    """Keeps a verb's name needed while there is one verb alone."""
+def _bench() -> None:
+    """Keep every benchmark a verb of its own: an app of one command would swallow its name."""
 
 
 @bench_app.command()

@@ -1,8 +1,8 @@
 """The decoder of the official Lyra model, static and dynamic, rebuilt for official checkpoints (arXiv 2509.19296).
 
 Video latents of all views become one sequence of tokens, which fourteen bidirectional Mamba-2 blocks and two blocks of
-full attention mix; a transposed convolution turns them into one Gaussian for every frame and every 8x8 pixels. Learned
-residuals and norms stay in float32; ``to_bfloat16`` gives the matrix products of the blocks a faster type.
+full attention mix; a transposed convolution turns them into one Gaussian for every frame and every 8x8 pixels. The
+residual stream and the norms stay in float32; ``to_bfloat16`` gives the matrix products of the blocks a faster type.
 """
 
 from __future__ import annotations
@@ -53,10 +53,11 @@ class PatchEmbed(nn.Module):
 
     def forward(self, x: torch.Tensor) -> torch.Tensor:
         """``(V, T, in, h, w)`` to tokens in time-row-column order, ``(V, T h/2 w/2, C)``."""
-        weight = self.proj.weight
+        dtype = accumulation_dtype(self.proj.weight.dtype)
         # Without overlap the convolution is one matrix product over patches.
-        patches = F.pixel_unshuffle(x.to(weight.dtype), _PATCH).permute(0, 1, 3, 4, 2)
-        return self.norm(F.linear(patches.flatten(1, 3), weight.flatten(1), self.proj.bias))
+        patches = F.pixel_unshuffle(x.to(dtype), _PATCH).permute(0, 1, 3, 4, 2)
+        weight, bias = self.proj.weight.flatten(1).to(dtype), self.proj.bias
+        return self.norm(F.linear(patches.flatten(1, 3), weight, None if bias is None else bias.to(dtype)))
 
 
 class Attention(nn.Module):
@@ -132,7 +133,7 @@ class Upsampler(nn.Module):
     def forward(self, tokens: torch.Tensor) -> torch.Tensor:
         """``(T, rows, columns, C)`` to ``(8 (T - 1) + 1, 2 rows, 2 columns, out)``."""
         count, rows, columns, _ = tokens.shape
-        taps = tokens.to(self.weight.dtype) @ self.weight.flatten(1)
+        taps = tokens @ self.weight.flatten(1).to(tokens.dtype)
         taps = taps.unflatten(-1, self.weight.shape[1:]).permute(0, 4, 1, 5, 2, 6, 3)
         own, shared = taps.split([FRAMES_PER_LATENT, 1], dim=1)
         own, shared = (t.reshape(count, -1, _PATCH * rows, _PATCH * columns, len(self.bias)) for t in (own, shared))

@@ -20,6 +20,8 @@ _PICKLED = {".pt", ".pth", ".ckpt", ".bin"}
 _CONTAINER = "module"
 _SHOWN_DIFFERENCES = 4
 _MAX_DEPTH, _MAX_SIZE = 256, 2**16
+# The official tensors take 131 MB in float32; with an optimizer's state beside them a file stays far below this.
+_MAX_FILE_BYTES = 4 * 2**30
 _MAX_HEADER_BYTES = 4 * 2**20
 _HINT = "Point at the file of the official 3DGS decoder, or at the same tensors as .safetensors."
 
@@ -36,6 +38,8 @@ def read_checkpoint(path: Path) -> tuple[dict[str, torch.Tensor], dict[str, Any]
     """
     if not path.is_file():
         raise InputError(f"no checkpoint at {path}: there is no such file. {_HINT}")
+    if path.stat().st_size > _MAX_FILE_BYTES:
+        raise InputError(f"{path} holds {path.stat().st_size / 1e9:.1f} GB, far more than this decoder. {_HINT}")
     if path.suffix == ".safetensors":
         state: Any = _read_safetensors(path)
     elif path.suffix in _PICKLED:

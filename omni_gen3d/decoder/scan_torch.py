@@ -80,10 +80,11 @@ def scan(
         Outputs ``(batch, L, H, P)`` and the state after the last token, both in the accumulation type.
     """
     length, heads = x.shape[1:3]
+    chunk = min(CHUNK_TOKENS, length)
     # A padded token has dt = 0: it neither decays the state nor adds to it.
-    padding = -length % CHUNK_TOKENS
-    dt, B, C = (F.pad(value, (0, 0, 0, padding)).unflatten(1, (-1, CHUNK_TOKENS)) for value in (dt, B, C))
-    inputs = F.pad(x, (0, 0, 0, 0, 0, padding)).unflatten(1, (-1, CHUNK_TOKENS)) * dt[..., None]
+    padding = -length % chunk
+    dt, B, C = (F.pad(value, (0, 0, 0, padding)).unflatten(1, (-1, chunk)) for value in (dt, B, C))
+    inputs = F.pad(x, (0, 0, 0, 0, 0, padding)).unflatten(1, (-1, chunk)) * dt[..., None]
     log_decay = (dt * decay_rate).mT.cumsum(-1)  # (batch, chunk, H, token): from the chunk's start through the token
 
     weights = (_decay_between(log_decay) * (C @ B.mT)[:, :, None]).to(x.dtype)

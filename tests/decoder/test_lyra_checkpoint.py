@@ -144,6 +144,9 @@ def test_other_files_are_refused(tmp_path: Path, state: State) -> None:
     assert ".safetensors" in refused(tmp_path / "decoder.txt")
     torch.save([1, 2], tmp_path / "list.pt")
     assert "holds a list" in refused(tmp_path / "list.pt")
+    with (tmp_path / "large.pt").open("wb") as file:
+        file.truncate(5 * 2**30)  # a hole: takes no space
+    assert "5.4 GB" in refused(tmp_path / "large.pt")
     save_file({"a": torch.zeros(1)}, tmp_path / "other.safetensors")
     assert "is missing" in refused(tmp_path / "other.safetensors", heads=8)
     assert "num_attention_heads is 7" in refused(FIXTURES / "parity_weights.safetensors", heads=7)
