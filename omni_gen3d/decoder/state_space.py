@@ -33,9 +33,7 @@ def scan_backend(x: torch.Tensor, head_channels: int, state_channels: int) -> Sc
     if not x.is_cuda or x.dtype != torch.bfloat16 or wants_gradient or not fits:
         return "torch"
     if importlib.util.find_spec("triton") is None:
-        warnings.warn(
-            "Triton is not installed: state-space scans run in plain torch, several times slower.", stacklevel=2
-        )
+        warnings.warn("Triton is not installed: state-space scans run in plain torch, which is slower.", stacklevel=2)
         return "torch"
     return "triton"
 
