@@ -54,6 +54,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "newton": ("envs/",),
     "ovphysx": (),
     "ovstage": (),
+    "triton": ("decoder/scan_triton.py",),
 }
 MAX_LINES = 600
 MAX_LINES_OF_A_NETWORK = 800

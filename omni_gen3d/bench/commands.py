@@ -2,10 +2,66 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
+
+from omni_gen3d.bench.report import publish
+from omni_gen3d.console import reported, tell
+from omni_gen3d.errors import InputError
+from omni_gen3d.request import Device
+
+if TYPE_CHECKING:
+    import torch
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, memory and accuracy beside others, in one run.")
 
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+@bench_app.callback()
+def _bench() -> None:
+    """Keep every benchmark a verb of its own: an app of one command would swallow its name."""
+
+
+@bench_app.command()
+@reported
+def lyra(
+    device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
+    views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,
+    frames: Annotated[int, typer.Option(help="Of each trajectory, 8 k + 1.")] = 121,
+    size: Annotated[str, typer.Option(help="Width x height of the video, both divisible by 16.")] = "1280x704",
+    tokens: Annotated[
+        str, typer.Option(help="Lengths at which the scan is timed.")
+    ] = "10000,20000,40000,80000,160000,338000",
+    minutes: Annotated[float, typer.Option(help="After these nothing new is started.")] = 5.0,
+    as_json: JsonOption = False,
+) -> None:
+    """Time and memory of the official decoder at full size, with random weights."""
+    from omni_gen3d.bench.lyra import bench_lyra
+
+    width, _, height = size.partition("x")
+    counts = tokens.split(",")
+    if not all(text.isdecimal() for text in (width, height)):
+        raise InputError(f"--size is {size!r}; write WIDTHxHEIGHT, for example 1280x704.")
+    if not all(text.isdecimal() for text in counts):
+        raise InputError(f"--tokens is {tokens!r}; write numbers with commas between, for example 10000,20000.")
+    report = bench_lyra(
+        device=_torch_device(device),
+        views=views,
+        frames=frames,
+        width=int(width),
+        height=int(height),
+        scan_tokens=[int(text) for text in counts],
+        minutes=minutes,
+        tell=tell,
+    )
+    publish(report, as_json)
+
+
+def _torch_device(device: Device) -> torch.device:
+    import torch
+
+    if device is Device.cuda and not torch.cuda.is_available():
+        raise InputError("--device is cuda, but torch sees no CUDA device; use cpu or auto.")
+    return torch.device("cpu" if device is Device.cpu or not torch.cuda.is_available() else "cuda")
