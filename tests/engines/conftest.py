@@ -1,7 +1,8 @@
-"""Boxes dropped on an environment in real engines: what a test asks for, and what each engine needs for it."""
+"""Boxes dropped and balls rolled in an environment, in real engines."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,16 +10,19 @@ import numpy as np
 import pytest
 from pxr import Gf, Usd, UsdGeom, UsdPhysics
 
-from omni_gen3d.types import GeneratedScene
+from omni_gen3d.types import GeneratedScene, SpawnPose
 from omni_gen3d.usd import write_environment
 
 Point = tuple[float, float, float]
 Drop = Callable[..., np.ndarray]
+Roll = Callable[[Path, Sequence[SpawnPose]], np.ndarray]
+Engine = Callable[[Path, list[str], float], np.ndarray]
 
 CLEARANCE_M = 0.3
-DURATION_S = 1.5
+BALL_RADIUS_M = 0.1
+BALL_SPEED_M_S = 2.0
 STEPS_PER_SECOND = 240
-# Every box falls in a copy of its own, so that none of them can meet another, however near the points are.
+# Every body moves in a copy of its own, so that none of them can meet another, however near the points are.
 COPY_SPACING_M = 100.0
 
 
@@ -31,30 +35,67 @@ def toy_environment(toy_scene: GeneratedScene, tmp_path: Path) -> Path:
 @pytest.fixture
 def drop_in_physx(tmp_path: Path) -> Drop:
     """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest, in PhysX."""
-
-    def drop(usd_path: Path, points: Sequence[Point], edge: float = 0.3) -> np.ndarray:
-        boxes = compose_drop(tmp_path / "drop_physx.usda", usd_path, points, edge)
-        return step_physx(tmp_path / "drop_physx.usda", boxes) - edge / 2
-
-    return drop
+    return dropper(tmp_path / "drop_physx.usda", step_physx)
 
 
 @pytest.fixture
 def drop_in_newton(tmp_path: Path) -> Drop:
     """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest, in Newton (XPBD)."""
+    return dropper(tmp_path / "drop_newton.usda", step_newton)
+
+
+@pytest.fixture
+def roll_in_physx(tmp_path: Path) -> Roll:
+    """``roll(usd_path, poses)``: where balls are that rolled off at 2 m/s for 3 s, shape ``(N, 3)`` [m], in PhysX."""
+    return roller(tmp_path / "roll_physx.usda", step_physx)
+
+
+@pytest.fixture
+def roll_in_newton(tmp_path: Path) -> Roll:
+    """``roll(usd_path, poses)``: where balls are that rolled off at 2 m/s for 3 s, shape ``(N, 3)`` [m], in Newton."""
+    return roller(tmp_path / "roll_newton.usda", step_newton)
+
+
+def dropper(path: Path, engine: Engine) -> Drop:
+    """Drops boxes: the underside of each starts 0.3 m above its point."""
 
     def drop(usd_path: Path, points: Sequence[Point], edge: float = 0.3) -> np.ndarray:
-        boxes = compose_drop(tmp_path / "drop_newton.usda", usd_path, points, edge)
-        return step_newton(tmp_path / "drop_newton.usda", boxes) - edge / 2
+        stage = compose(path, usd_path, len(points))
+        for i, point in enumerate(points):
+            box = UsdGeom.Cube.Define(stage, body_path(i))
+            box.CreateSizeAttr(edge)
+            make_body(box, Gf.Vec3d(*point) + Gf.Vec3d(0, 0, CLEARANCE_M + edge / 2))
+        stage.GetRootLayer().Save()
+        return engine(path, [body_path(i) for i in range(len(points))], 1.5)[:, 2] - edge / 2
 
     return drop
 
 
-def compose_drop(path: Path, usd_path: Path, points: Sequence[Point], edge: float) -> list[str]:
-    """Write a stage with a physics scene, one copy of the environment for each point and a box above the point.
+def roller(path: Path, engine: Engine) -> Roll:
+    """Rolls balls: each starts on the floor at a spawn pose, along its heading."""
 
-    The underside of a box starts 0.3 m above its point. Returns the paths of the boxes.
-    """
+    def roll(usd_path: Path, poses: Sequence[SpawnPose]) -> np.ndarray:
+        stage = compose(path, usd_path, len(poses))
+        for i, pose in enumerate(poses):
+            ball = UsdGeom.Sphere.Define(stage, body_path(i))
+            ball.CreateRadiusAttr(BALL_RADIUS_M)
+            body = make_body(ball, Gf.Vec3d(*pose.position) + Gf.Vec3d(0, 0, BALL_RADIUS_M + 0.01))
+            heading = Gf.Vec3f(math.cos(pose.yaw), math.sin(pose.yaw), 0)
+            body.CreateVelocityAttr(BALL_SPEED_M_S * heading)
+            spin = math.degrees(BALL_SPEED_M_S / BALL_RADIUS_M)
+            body.CreateAngularVelocityAttr(spin * Gf.Cross(Gf.Vec3f(0, 0, 1), heading))
+        stage.GetRootLayer().Save()
+        return engine(path, [body_path(i) for i in range(len(poses))], 3.0)
+
+    return roll
+
+
+def body_path(index: int) -> str:
+    return f"/Lab/env_{index}/Body"
+
+
+def compose(path: Path, usd_path: Path, copies: int) -> Usd.Stage:
+    """A stage with a physics scene and ``copies`` of the environment in a row along x, 100 m apart."""
     stage = Usd.Stage.CreateNew(str(path))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
@@ -62,23 +103,22 @@ def compose_drop(path: Path, usd_path: Path, points: Sequence[Point], edge: floa
     scene = UsdPhysics.Scene.Define(stage, "/Lab/PhysicsScene")
     scene.CreateGravityDirectionAttr(Gf.Vec3f(0, 0, -1))
     scene.CreateGravityMagnitudeAttr(9.81)
-    boxes = []
-    for i, point in enumerate(points):
+    for i in range(copies):
         lane = UsdGeom.Xform.Define(stage, f"/Lab/env_{i}")
         lane.AddTranslateOp().Set(Gf.Vec3d(COPY_SPACING_M * i, 0, 0))
         UsdGeom.Xform.Define(stage, f"/Lab/env_{i}/Scene").GetPrim().GetReferences().AddReference(str(usd_path))
-        box = UsdGeom.Cube.Define(stage, f"/Lab/env_{i}/Box")
-        box.CreateSizeAttr(edge)
-        box.AddTranslateOp().Set(Gf.Vec3d(*point) + Gf.Vec3d(0, 0, CLEARANCE_M + edge / 2))
-        UsdPhysics.RigidBodyAPI.Apply(box.GetPrim())
-        UsdPhysics.CollisionAPI.Apply(box.GetPrim())
-        boxes.append(str(box.GetPath()))
-    stage.GetRootLayer().Save()
-    return boxes
+    return stage
 
 
-def step_physx(path: Path, boxes: list[str]) -> np.ndarray:
-    """Step the stage in PhysX on the CPU; final heights of the boxes' centres [m], shape ``(len(boxes),)``."""
+def make_body(shape: UsdGeom.Gprim, position: Gf.Vec3d) -> UsdPhysics.RigidBodyAPI:
+    """Let a shape fall and collide."""
+    shape.AddTranslateOp().Set(position)
+    UsdPhysics.CollisionAPI.Apply(shape.GetPrim())
+    return UsdPhysics.RigidBodyAPI.Apply(shape.GetPrim())
+
+
+def step_physx(path: Path, bodies: list[str], duration: float) -> np.ndarray:
+    """Step the stage in PhysX on the CPU; final positions of the bodies in their copies [m], shape ``(N, 3)``."""
     import ovphysx
     import ovstage
     from ovphysx.samples.python_samples.schema_support import physx_schema_paths
@@ -92,23 +132,23 @@ def step_physx(path: Path, boxes: list[str]) -> np.ndarray:
     stage.advance_write_floor(ordinal=1).wait()
     physx = ovphysx.PhysX()
     physx.wait_task(physx.attach_ovstage(stage, read_ordinal=1))
-    for _ in range(int(DURATION_S * STEPS_PER_SECOND)):
+    for _ in range(int(duration * STEPS_PER_SECOND)):
         physx.step_sync(1 / STEPS_PER_SECOND)
-    heights = [_physx_height(physx, SimObjectType.RIGID_BODY, box) for box in boxes]
+    positions = [_physx_position(physx, SimObjectType.RIGID_BODY, body) for body in bodies]
     physx.wait_task(physx.detach_ovstage())
     physx.destroy()
     stage.destroy()
-    return np.array(heights)
+    return in_own_copies(positions)
 
 
-def _physx_height(physx, object_type, box: str) -> float:
-    with physx.read_sync(object_type, ["position"], pattern=box) as result:
+def _physx_position(physx, object_type, body: str) -> np.ndarray:
+    with physx.read_sync(object_type, ["position"], pattern=body) as result:
         (position,) = [tensor.numpy().copy() for group in result.groups for tensor in group.tensors]
-    return float(position.reshape(3)[2])
+    return position.reshape(3)
 
 
-def step_newton(path: Path, boxes: list[str]) -> np.ndarray:
-    """Step the stage in Newton's XPBD on the CPU; final heights of the boxes' centres [m], shape ``(len(boxes),)``."""
+def step_newton(path: Path, bodies: list[str], duration: float) -> np.ndarray:
+    """Step the stage in Newton's XPBD on the CPU; final positions of the bodies in their copies [m], ``(N, 3)``."""
     import newton
 
     builder = newton.ModelBuilder()
@@ -118,11 +158,17 @@ def step_newton(path: Path, boxes: list[str]) -> np.ndarray:
     pipeline = newton.CollisionPipeline(model)
     contacts = pipeline.contacts()
     state, state_next, control = model.state(), model.state(), model.control()
-    for _ in range(int(DURATION_S * STEPS_PER_SECOND)):
+    for _ in range(int(duration * STEPS_PER_SECOND)):
         state.clear_forces()
         pipeline.collide(state, contacts)
         solver.step(state, state_next, control, contacts, 1 / STEPS_PER_SECOND)
         state, state_next = state_next, state
     assert state.body_q is not None
-    heights = state.body_q.numpy()[:, 2]
-    return np.array([heights[model.body_label.index(box)] for box in boxes])
+    positions = state.body_q.numpy()[:, :3]
+    return in_own_copies([positions[model.body_label.index(body)] for body in bodies])
+
+
+def in_own_copies(positions: Sequence[np.ndarray]) -> np.ndarray:
+    """World positions, each relative to the origin of its copy of the environment, shape ``(N, 3)``."""
+    offsets = np.arange(len(positions))[:, None] * np.array([COPY_SPACING_M, 0.0, 0.0])
+    return np.array(positions, np.float64) - offsets

@@ -7,6 +7,8 @@ import pytest
 
 from omni_gen3d.usd import Manifest
 
+BALL_RADIUS_M = 0.1
+
 
 def test_boxes_rest_on_the_surface(toy_environment, drop_in_newton):
     """In Newton, boxes dropped on floor and table rest within 1 cm of the surface, and one beside the room falls."""
@@ -16,11 +18,24 @@ def test_boxes_rest_on_the_surface(toy_environment, drop_in_newton):
     assert heights[3] < -5
 
 
-@pytest.mark.parametrize("made_from", ["text", "picture"])
-def test_boxes_rest_in_generated_environments(made_from, request, drop_in_newton):
-    """In Newton, boxes dropped at three spawn poses of a generated environment rest within 2 cm of its floor."""
-    environment = request.getfixturevalue(f"environment_from_{made_from}")
+@pytest.mark.parametrize("made", ["from_text", "from_picture", "by_converting"])
+def test_boxes_rest_at_every_spawn_pose(made, request, drop_in_newton):
+    """In Newton, a box dropped at any spawn pose of a real environment rests within 1 cm of its floor."""
+    environment = request.getfixturevalue(f"environment_{made}")
     poses = Manifest.read(environment.environment / "environment.yaml").spawn_poses
-    points = [poses[i].position for i in (0, len(poses) // 2, -1)]
-    heights = drop_in_newton(environment.usd, points)
-    np.testing.assert_allclose(heights, 0.0, atol=0.02)
+    assert len(poses) == 32
+    heights = drop_in_newton(environment.usd, [pose.position for pose in poses])
+    np.testing.assert_allclose(heights, 0.0, atol=0.01)
+
+
+@pytest.mark.parametrize("made", ["from_text", "by_converting"])
+def test_balls_stay_in_the_room(made, request, roll_in_newton):
+    """In Newton, no ball that rolls off from a spawn pose leaves the room through floor or walls."""
+    environment = request.getfixturevalue(f"environment_{made}")
+    manifest = Manifest.read(environment.environment / "environment.yaml")
+    places = roll_in_newton(environment.usd, manifest.spawn_poses[::4])
+    space = manifest.free_space
+    assert space is not None
+    high = space.origin + np.array(space.free.shape) * space.voxel_size
+    assert (places > space.origin).all() and (places < high).all()
+    np.testing.assert_allclose(places[:, 2], BALL_RADIUS_M, atol=0.02)

@@ -1,50 +1,69 @@
-"""Isaac Lab without Isaac Sim spawns a stage laid out as ours once for each env, and bodies rest on its collider."""
+"""Isaac Lab without Isaac Sim spawns environments that we wrote, different ones in one scene; bodies rest on them."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from pxr import Gf, Usd, UsdGeom, UsdPhysics, Vt
 
-NUM_ENVS = 2
+from omni_gen3d.geometry import intrinsics_from_fov, look_at
+from omni_gen3d.types import (
+    Cameras,
+    CollisionProxy,
+    FreeSpace,
+    Gaussians,
+    GeneratedScene,
+    Provenance,
+    ProxyPart,
+    SpawnPose,
+    TriMesh,
+)
+from omni_gen3d.usd import write_environment
+
+NUM_ENVS = 4
 BOX_SIZE = 0.4
-FLOOR_HEIGHT = 0.25
+FLOOR_HEIGHTS = (0.0, 0.25)
+
+
+def floor(height: float) -> ProxyPart:
+    """A square of 4 m x 4 m."""
+    corners = np.array([(-2, -2, height), (2, -2, height), (2, 2, height), (-2, 2, height)], np.float32)
+    return ProxyPart("floor", "floor", TriMesh(corners, np.array([[0, 1, 2], [0, 2, 3]], np.int32)))
+
+
+def scene(height: float) -> GeneratedScene:
+    """One floor and a splat above it."""
+    eye, target = torch.tensor([[1.0, 0.0, 1.0]]), torch.tensor([[0.0, 0.0, 0.3]])
+    return GeneratedScene(
+        gaussians=Gaussians(
+            means=torch.tensor([[0.0, 0.0, 1.0]]),
+            quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]),
+            scales=torch.full((1, 3), 0.1),
+            opacities=torch.tensor([0.9]),
+            sh=torch.ones(1, 1, 3),
+        ),
+        cameras=Cameras(look_at(eye, target), intrinsics_from_fov(1.0, 64, 48)[None], width=64, height=48),
+        proxy=CollisionProxy(
+            parts=(floor(height),),
+            free_space=FreeSpace(np.ones((4, 4, 4), bool), np.array([-2.0, -2.0, height]), voxel_size=1.0),
+            spawn_poses=(SpawnPose((0.0, 0.0, height), 0.0),),
+            scores={"faces": 2, "floor_height_m": height},
+        ),
+        preview=np.zeros((4, 4, 3), np.uint8),
+        provenance=Provenance("static", f"a floor at {height} m", None, 0, "mini", None),
+    )
 
 
 @pytest.fixture
-def environment(tmp_path: Path) -> Path:
-    """A square floor mesh that collides and one splat above it, under a default prim without absolute targets."""
-    path = tmp_path / "environment.usda"
-    stage = Usd.Stage.CreateNew(str(path))
-    UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
-    UsdGeom.SetStageMetersPerUnit(stage, 1.0)
-    root = UsdGeom.Xform.Define(stage, "/World")
-    stage.SetDefaultPrim(root.GetPrim())
-
-    floor = UsdGeom.Mesh.Define(stage, "/World/Environment/Collision/floor")
-    corners = [(-2, -2, FLOOR_HEIGHT), (2, -2, FLOOR_HEIGHT), (2, 2, FLOOR_HEIGHT), (-2, 2, FLOOR_HEIGHT)]
-    floor.CreatePointsAttr([Gf.Vec3f(*corner) for corner in corners])
-    floor.CreateFaceVertexCountsAttr([3, 3])
-    floor.CreateFaceVertexIndicesAttr([0, 1, 2, 0, 2, 3])
-    floor.CreatePurposeAttr(UsdGeom.Tokens.guide)
-    UsdPhysics.CollisionAPI.Apply(floor.GetPrim())
-    UsdPhysics.MeshCollisionAPI.Apply(floor.GetPrim()).CreateApproximationAttr(UsdPhysics.Tokens.none)
-
-    splats = stage.DefinePrim("/World/Environment/Splats", "ParticleField3DGaussianSplat")
-    splats.GetAttribute("positions").Set(Vt.Vec3fArray([Gf.Vec3f(0, 0, 1)]))
-    splats.GetAttribute("orientations").Set(Vt.QuatfArray([Gf.Quatf(1, 0, 0, 0)]))
-    splats.GetAttribute("scales").Set(Vt.Vec3fArray([Gf.Vec3f(0.1)]))
-    splats.GetAttribute("opacities").Set(Vt.FloatArray([0.9]))
-    splats.GetAttribute("radiance:sphericalHarmonicsDegree").Set(0)
-    splats.GetAttribute("radiance:sphericalHarmonicsCoefficients").Set(Vt.Vec3fArray([Gf.Vec3f(1.0)]))
-    stage.Save()
-    return path
+def environments(tmp_path: Path) -> list[str]:
+    """Two environments whose floors differ in height."""
+    return [str(write_environment(scene(height), tmp_path / f"at_{height}")) for height in FLOOR_HEIGHTS]
 
 
-def test_a_dropped_box_rests_on_the_floor_of_every_env(environment: Path) -> None:
-    """The stage is referenced under each env without being changed, and every env's box comes to rest on the mesh."""
+def test_four_envs_hold_two_different_environments(environments: list[str]) -> None:
+    """Isaac Lab spreads two environments over four envs, and every box comes to rest on its own one's floor."""
     import isaaclab.sim as sim_utils
     from isaaclab.assets import AssetBaseCfg, RigidObjectCfg
     from isaaclab.scene import InteractiveScene, InteractiveSceneCfg
@@ -52,7 +71,8 @@ def test_a_dropped_box_rests_on_the_floor_of_every_env(environment: Path) -> Non
 
     scene_cfg = InteractiveSceneCfg(num_envs=NUM_ENVS, env_spacing=6.0, replicate_physics=True)
     scene_cfg.environment = AssetBaseCfg(
-        prim_path="{ENV_REGEX_NS}/Environment", spawn=sim_utils.UsdFileCfg(usd_path=str(environment))
+        prim_path="{ENV_REGEX_NS}/Environment",
+        spawn=sim_utils.MultiUsdFileCfg(usd_path=environments),
     )
     scene_cfg.box = RigidObjectCfg(
         prim_path="{ENV_REGEX_NS}/Box",
@@ -62,7 +82,7 @@ def test_a_dropped_box_rests_on_the_floor_of_every_env(environment: Path) -> Non
             mass_props=[sim_utils.MassCfg(mass=1.0)],
             collision_props=[sim_utils.UsdPhysicsCollisionCfg()],
         ),
-        init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, FLOOR_HEIGHT + BOX_SIZE)),
+        init_state=RigidObjectCfg.InitialStateCfg(pos=(0.0, 0.0, max(FLOOR_HEIGHTS) + BOX_SIZE)),
     )
     physics = NewtonCfg(
         solver_cfg=MJWarpSolverCfg(use_mujoco_contacts=False),
@@ -71,15 +91,16 @@ def test_a_dropped_box_rests_on_the_floor_of_every_env(environment: Path) -> Non
     )
     simulation = sim_utils.SimulationContext(sim_utils.SimulationCfg(dt=1 / 120, device="cpu", physics=physics))
     try:
-        scene = InteractiveScene(scene_cfg)
-        splats = simulation.stage.GetPrimAtPath("/World/envs/env_0/Environment/Environment/Splats")
-        assert splats.GetTypeName() == "ParticleField3DGaussianSplat"
+        lab = InteractiveScene(scene_cfg)
+        shown = [p for p in simulation.stage.Traverse() if p.GetTypeName() == "ParticleField3DGaussianSplat"]
+        assert len(shown) == len(environments)  # the stage holds each once; the physics model holds every env
         simulation.reset()
         for _ in range(120):
-            scene.write_data_to_sim()
+            lab.write_data_to_sim()
             simulation.step(render=False)
-            scene.update(1 / 120)
-        height = torch.as_tensor(scene["box"].data.root_pos_w.torch[:, 2])
+            lab.update(1 / 120)
+        height = torch.as_tensor(lab["box"].data.root_pos_w.torch[:, 2])
     finally:
         sim_utils.SimulationContext.clear_instance()
-    torch.testing.assert_close(height, torch.full((NUM_ENVS,), FLOOR_HEIGHT + BOX_SIZE / 2), atol=0.01, rtol=0)
+    expected = torch.tensor(FLOOR_HEIGHTS).repeat_interleave(NUM_ENVS // len(FLOOR_HEIGHTS)) + BOX_SIZE / 2
+    torch.testing.assert_close(height.sort().values, expected, atol=0.01, rtol=0)
