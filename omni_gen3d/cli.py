@@ -130,7 +130,8 @@ def inspect(directory: EnvironmentArgument, as_json: JsonOption = False) -> None
 
     manifest = Manifest.read(_environment_folder(directory) / "environment.yaml")
     values = manifest.to_dict()
-    del values["free_space"]["data"]  # packed bits say nothing to a reader
+    if values["free_space"] is not None:
+        del values["free_space"]["data"]  # packed bits say nothing to a reader
     if as_json:
         typer.echo(json.dumps(values, indent=2))
         return

@@ -134,7 +134,7 @@ def generate(
         num_gaussians=len(scene.gaussians),
         timings_s=stages.timings_s,
         notes=scene.provenance.notes,
-        warnings=scene.proxy.warnings,
+        warnings=() if scene.proxy is None else scene.proxy.warnings,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,12 +63,20 @@ def toy_cameras(count: int) -> Cameras:
     return Cameras(look_at(eyes, torch.tensor([0.0, 0.0, 0.3]).expand(count, 3)), intrinsics, width=320, height=176)
 
 
+@dataclass(frozen=True)
+class ToyScene(GeneratedScene):
+    """A scene that stands still and has a collider."""
+
+    gaussians: Gaussians
+    proxy: CollisionProxy
+
+
 @pytest.fixture
-def toy_scene() -> GeneratedScene:
+def toy_scene() -> ToyScene:
     """A room of 4 m x 4 m with its floor at z = 0, two walls, and a table of 1 m x 1 m x 0.5 m in the +x +y corner."""
     generator = torch.Generator().manual_seed(0)
     free = torch.rand(20, 20, 10, generator=generator).numpy() > 0.5
-    return GeneratedScene(
+    return ToyScene(
         gaussians=toy_gaussians(50, degree=1, generator=generator),
         cameras=toy_cameras(7),
         proxy=CollisionProxy(

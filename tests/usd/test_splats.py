@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 from pxr import Gf, Usd, UsdGeom, UsdVol, Vt
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import GeneratedScene
 from omni_gen3d.usd.splats import author_splats, gaussians_extent, read_splats
 
+if TYPE_CHECKING:
+    from tests.conftest import ToyScene
 
-def test_attributes_follow_the_schema(toy_scene: GeneratedScene):
+
+def test_attributes_follow_the_schema(toy_scene: ToyScene):
     """Each particle's quaternion, coefficients and scale sit where the schema puts them, read one by one."""
     gaussians = toy_scene.gaussians
     stage = Usd.Stage.CreateInMemory()
@@ -33,7 +37,7 @@ def test_attributes_follow_the_schema(toy_scene: GeneratedScene):
 
 
 @pytest.mark.parametrize("degree", [0, 3])
-def test_every_degree_comes_back(toy_scene: GeneratedScene, degree: int):
+def test_every_degree_comes_back(toy_scene: ToyScene, degree: int):
     """Degree 0, whose fallback in the schema would be 3, and degree 3 are read back as authored."""
     sh = torch.randn(50, (degree + 1) ** 2, 3, generator=torch.Generator().manual_seed(1))
     gaussians = toy_scene.gaussians
@@ -44,7 +48,7 @@ def test_every_degree_comes_back(toy_scene: GeneratedScene, degree: int):
     assert read.sh_degree == degree and torch.equal(read.sh, sh)
 
 
-def test_half_precision_is_read(toy_scene: GeneratedScene):
+def test_half_precision_is_read(toy_scene: ToyScene):
     """Where only half-precision arrays are authored, they are read."""
     stage = Usd.Stage.CreateInMemory()
     splat = author_splats(stage, "/Splats", toy_scene.gaussians)
@@ -59,7 +63,7 @@ def test_half_precision_is_read(toy_scene: GeneratedScene):
     assert torch.equal(read.quats, toy_scene.gaussians.quats.half().float())
 
 
-def test_extent_is_three_sigma(toy_scene: GeneratedScene):
+def test_extent_is_three_sigma(toy_scene: ToyScene):
     """The extent is the union of the three-sigma spheres, particle by particle."""
     low, high = gaussians_extent(toy_scene.gaussians)
     expected_low, expected_high = np.full(3, np.inf), np.full(3, -np.inf)
@@ -70,7 +74,7 @@ def test_extent_is_three_sigma(toy_scene: GeneratedScene):
     np.testing.assert_allclose(high, expected_high, atol=1e-6)
 
 
-def test_a_prim_that_does_not_fit_is_refused(toy_scene: GeneratedScene):
+def test_a_prim_that_does_not_fit_is_refused(toy_scene: ToyScene):
     """A prim of another type, a missing array and coefficients that do not fit the degree are named."""
     stage = Usd.Stage.CreateInMemory()
     with pytest.raises(InputError, match="Xform"):
