@@ -33,6 +33,7 @@ from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
 if TYPE_CHECKING:
     from diffusers import CosmosTransformer3DModel
 
+
 def generate(
     prompt: str | None = None,
     *,

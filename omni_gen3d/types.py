@@ -26,7 +26,8 @@ def _expect_shape(name: str, value: torch.Tensor | np.ndarray, shape: tuple[int 
 
 
 def _expect_finite(name: str, value: torch.Tensor) -> None:
-    if not torch.isfinite(value).all():
+    # A finite sum alone tells that all is well, ten times as fast.
+    if not torch.isfinite(value.sum()) and not torch.isfinite(value).all():
         bad = int((~torch.isfinite(value)).flatten(1).any(1).sum())
         raise InputError(f"{name} holds NaN or infinite values in {bad} of {len(value)} rows; all must be finite.")
 

@@ -43,7 +43,9 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},
     "bench": FOUNDATION | STAGES | {"__init__", "console", "convert", "pipeline", "splat_file", "envs", "training"},
     "convert": FOUNDATION | STAGES | {"finishing", "splat_file"},
-    "cli": FOUNDATION | STAGES | {"__init__", "bench", "console", "convert", "pipeline", "splat_file", "envs", "training"},
+    "cli": FOUNDATION
+    | STAGES
+    | {"__init__", "bench", "console", "convert", "pipeline", "splat_file", "envs", "training"},
 }
 # Where a library may be imported: paths below the package, each a folder or a file.
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {

@@ -43,12 +43,27 @@ class Occupancy:
         """World positions of the centres of voxels [m], ``(..., 3)`` -> ``(..., 3)``."""
         return self.origin + (voxels + 0.5) * self.voxel_size
 
-    def is_solid(self, points: np.ndarray) -> np.ndarray:
-        """Whether the voxels around points are solid, False outside the grid, ``(..., 3)`` -> ``(...)``."""
-        voxels = np.floor((points - self.origin) / self.voxel_size).astype(np.int32)
-        inside = ((voxels >= 0) & (voxels < self.solid.shape)).all(-1)
-        x, y, z = np.moveaxis(np.where(inside[..., None], voxels, 0), -1, 0)
-        return inside & self.solid[x, y, z]
+    def open_ways(self, eyes: np.ndarray, targets: np.ndarray, steps: int) -> np.ndarray:
+        """Whether nothing solid lies between eyes and targets, the last two voxels aside, ``(E, T)``, bool.
+
+        Args:
+            eyes: [m], shape ``(E, 3)``.
+            targets: [m], shape ``(T, 3)``.
+            steps: Samples along each way.
+        """
+        padded = np.pad(self.solid, 1)
+        last = np.array(padded.shape, np.float32) - 1
+        strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1], np.int32)
+        start = ((eyes - self.origin) / self.voxel_size + 1).astype(np.float32)
+        ways = ((targets[None] - eyes[:, None]) / self.voxel_size).astype(np.float32)
+        length = np.linalg.norm(ways, axis=-1, keepdims=True)
+        ways *= np.maximum(length - 2, 0) / np.maximum(length, 1e-9)
+        blocked = np.zeros(ways.shape[:2], bool)
+        for step in range(1, steps):
+            # What leaves the grid is clipped into the empty voxels that pad it.
+            here = np.clip(start[:, None] + ways * np.float32(step / steps), 0, last).astype(np.int32)
+            blocked |= padded.ravel()[here @ strides]
+        return ~blocked
 
 
 def occupy(gaussians: Gaussians) -> Occupancy:

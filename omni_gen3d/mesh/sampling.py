@@ -61,6 +61,6 @@ def draw_surface(gaussians: Gaussians, count: int, rng: np.random.Generator) -> 
     visible = np.flatnonzero(weights > 0)
     if len(visible) <= count:
         return visible
-    # The largest of u^(1/w) are a weighted draw without replacement (Efraimidis and Spirakis 2006).
-    keys = np.log(rng.random(len(visible))) / weights[visible]
-    return np.sort(visible[np.argpartition(-keys, count)[:count]])
+    # The smallest of E / w, E exponential, are a weighted draw without replacement (Efraimidis and Spirakis 2006).
+    keys = rng.standard_exponential(len(visible)) / weights[visible]
+    return np.sort(visible[np.argpartition(keys, count)[:count]])

@@ -199,12 +199,7 @@ def _views_around(grid: Occupancy, surfaces: np.ndarray) -> _Views:
 def _coverage(grid: Occupancy, views: _Views, targets: np.ndarray) -> np.ndarray:
     """Which view sees which target, shape ``(V, T)``, bool."""
     ways = targets[None] - views.eyes[:, None]
-    length = np.linalg.norm(ways, axis=-1)
-    # The last voxels before a target belong to its own surface.
-    end = np.maximum(length - 2 * grid.voxel_size, 0) / np.maximum(length, 1e-9)
-    clear = np.ones(length.shape, bool)
-    for step in range(1, _RAY_STEPS):
-        clear &= ~grid.is_solid(views.eyes[:, None] + ways * (end * (step / _RAY_STEPS))[..., None])
+    clear = grid.open_ways(views.eyes, targets, _RAY_STEPS)
     tan_x = math.tan(math.radians(_FOV_X_DEG) / 2)
     tan_y = tan_x * HEIGHT / WIDTH
     origin = torch.zeros(len(views.direction), 3, dtype=torch.float64)

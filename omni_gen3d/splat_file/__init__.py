@@ -89,8 +89,10 @@ def _to_gaussians(raw: RawSplats, file: Path) -> Gaussians:
         "colours": raw.sh,
     }
     for name, values in named.items():
-        # A sum shows at once whether all is well; only then is it worth looking for what is not.
-        if not np.isfinite(values.sum(dtype=np.float64)):
+        # A finite sum shows at once that all is well.
+        with np.errstate(over="ignore", invalid="ignore"):
+            suspicious = not np.isfinite(values.sum())
+        if suspicious:
             bad = int((~np.isfinite(values.reshape(count, -1))).any(1).sum())
             if bad:
                 raise InputError(
