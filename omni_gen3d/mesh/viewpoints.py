@@ -37,6 +37,10 @@ _FREE_WEIGHT = 0.5
 # A target that was seen already is worth this much less each time it is seen again.
 _SEEN_AGAIN = 0.4
 _RAY_STEPS = 96
+# What is farther away is not seen well enough to count; the collision proxy takes no depth beyond 12 m.
+_MAX_RANGE_M = 10.0
+# Over open ground eyes are at most this high.
+_MAX_EYE_HEIGHT_M = 2.5
 
 
 @dataclass(frozen=True)
@@ -61,6 +65,16 @@ class _Views:
     direction: np.ndarray
     level: np.ndarray
 
+    @staticmethod
+    def joined(a: _Views, b: _Views) -> _Views:
+        eye = np.concatenate([a.eye, b.eye + len(a.eyes)])
+        return _Views(
+            np.concatenate([a.eyes, b.eyes]),
+            eye,
+            np.concatenate([a.direction, b.direction]),
+            np.concatenate([a.level, b.level]),
+        )
+
 
 def place_cameras(gaussians: Gaussians, *, count: int = 24, seed: int) -> Cameras:
     """The cameras of ``find_viewpoints``."""
@@ -74,7 +88,8 @@ def find_viewpoints(gaussians: Gaussians, *, count: int = 24, seed: int) -> View
     many floaters hang there; the largest connected part of them that keeps 20 cm and a voxel from all that is solid is
     where eyes may be. Eyes far from each other (and so at several heights) and all directions from them are
     candidates, and the greedy choice takes, one after the other, the view that sees most of what was seen least,
-    occlusion included. A scene without an inside (an object, a table top, a street) is looked at from rings around it.
+    occlusion included. A scene without an inside (an object, a table top, a street) is looked at from rings around it
+    and from up to 2.5 m above its ground.
 
     Args:
         gaussians: The levelled, metric scene.
@@ -88,19 +103,27 @@ def find_viewpoints(gaussians: Gaussians, *, count: int = 24, seed: int) -> View
         raise InputError(f"count is {count}; at least 1 camera is needed.")
     rng = np.random.default_rng(seed)
     grid = occupy(gaussians)
-    inside = _inside(grid)
+    clearance = _clearance(grid)
+    roomy = clearance >= _CLEARANCE_M + grid.voxel_size
+    inside = _inside(grid, roomy)
     surfaces = np.argwhere(grid.solid)
     if inside is None:
-        views, free = _views_around(grid, surfaces), np.zeros((0, 3), int)
+        over_ground = roomy & _over_ground(grid)
+        views, free = _views_around(grid, surfaces), np.argwhere(over_ground)
+        if len(free):
+            views = _Views.joined(_views_within(grid, over_ground, clearance, rng), views)
     else:
-        views, free = _views_inside(grid, inside, rng), np.argwhere(inside)
+        views, free = _views_within(grid, inside, clearance, rng), np.argwhere(inside)
         reach = math.ceil(_CLEARANCE_M / grid.voxel_size) + 3
         near = np.asarray(ndimage.binary_dilation(inside, iterations=reach))
         surfaces = np.argwhere(grid.solid & near) if (grid.solid & near).any() else surfaces
     surfaces, free = _some(surfaces, _NUM_SURFACE_TARGETS, rng), _some(free, _NUM_FREE_TARGETS, rng)
     targets = grid.centres(np.concatenate([surfaces, free]))
     weights = np.repeat([1.0, _FREE_WEIGHT], [len(surfaces), len(free)])
-    chosen = _most_seen(_coverage(grid, views, targets), weights, views.level, count)
+    seen = _coverage(grid, views, targets, _MAX_RANGE_M)
+    if not seen.any():
+        seen = _coverage(grid, views, targets, math.inf)
+    chosen = _most_seen(seen, weights, views.level, count)
     eyes = torch.from_numpy(views.eyes[views.eye[chosen]])
     world_to_camera = look_at(eyes, eyes + torch.from_numpy(views.direction[chosen]))
     cameras = Cameras(
@@ -124,23 +147,29 @@ def _clearance(grid: Occupancy, margin: int = 0) -> np.ndarray:
     return grid.voxel_size * np.asarray(ndimage.distance_transform_edt(~np.pad(grid.solid, margin)))
 
 
-def _inside(grid: Occupancy) -> np.ndarray | None:
-    """Voxels inside the scene where a camera may be, shape ``(X, Y, Z)``, bool; None when there are too few."""
-    roomy = _clearance(grid) >= _CLEARANCE_M + grid.voxel_size
-    roomy &= enclosure(grid.solid) >= _MIN_ENCLOSURE
-    labels = np.zeros(roomy.shape, np.int32)
-    ndimage.label(roomy, output=labels)
+def _inside(grid: Occupancy, roomy: np.ndarray) -> np.ndarray | None:
+    """Those of the ``roomy`` voxels that are inside, shape ``(X, Y, Z)``, bool; None when there are too few."""
+    enclosed = roomy & (enclosure(grid.solid) >= _MIN_ENCLOSURE)
+    labels = np.zeros(enclosed.shape, np.int32)
+    ndimage.label(enclosed, output=labels)
     sizes = np.bincount(labels.ravel())[1:]
-    at_least = max(_MIN_INSIDE[0], _MIN_INSIDE[1] * roomy.size)
+    at_least = max(_MIN_INSIDE[0], _MIN_INSIDE[1] * enclosed.size)
     if len(sizes) == 0 or sizes.max() < at_least:
         return None
     return labels == 1 + int(sizes.argmax())
 
 
-def _views_inside(grid: Occupancy, inside: np.ndarray, rng: np.random.Generator) -> _Views:
-    """All directions from eyes spread over the inside: one half as far apart as can be, one half drawn."""
-    voxels = _some(np.argwhere(inside), 6000, rng)
-    roomiest = int(_clearance(grid)[tuple(voxels.T)].argmax())
+def _over_ground(grid: Occupancy) -> np.ndarray:
+    """Voxels with something solid straight below, at most the height of a person down, ``(X, Y, Z)``, bool."""
+    layers = np.arange(grid.solid.shape[2])
+    below = np.maximum.accumulate(np.where(grid.solid, layers, -(1 << 20)), axis=2)
+    return ~grid.solid & ((layers - below) * grid.voxel_size <= _MAX_EYE_HEIGHT_M)
+
+
+def _views_within(grid: Occupancy, region: np.ndarray, clearance: np.ndarray, rng: np.random.Generator) -> _Views:
+    """All directions from eyes spread over a region: one half as far apart as can be, one half drawn."""
+    voxels = _some(np.argwhere(region), 6000, rng)
+    roomiest = int(clearance[tuple(voxels.T)].argmax())
     spread = farthest_points(voxels.astype(np.float64), _NUM_EYES // 2, roomiest)
     drawn = rng.permutation(len(voxels))[: _NUM_EYES - len(spread)]
     eyes = grid.centres(voxels[np.unique(np.concatenate([spread, drawn]))])
@@ -196,10 +225,10 @@ def _views_around(grid: Occupancy, surfaces: np.ndarray) -> _Views:
     )
 
 
-def _coverage(grid: Occupancy, views: _Views, targets: np.ndarray) -> np.ndarray:
-    """Which view sees which target, shape ``(V, T)``, bool."""
+def _coverage(grid: Occupancy, views: _Views, targets: np.ndarray, reach: float) -> np.ndarray:
+    """Which view sees which target no farther than ``reach`` [m] away, shape ``(V, T)``, bool."""
     ways = targets[None] - views.eyes[:, None]
-    clear = grid.open_ways(views.eyes, targets, _RAY_STEPS)
+    clear = grid.open_ways(views.eyes, targets, _RAY_STEPS) & (np.linalg.norm(ways, axis=-1) <= reach)
     tan_x = math.tan(math.radians(_FOV_X_DEG) / 2)
     tan_y = tan_x * HEIGHT / WIDTH
     origin = torch.zeros(len(views.direction), 3, dtype=torch.float64)
