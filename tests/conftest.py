@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -26,7 +27,7 @@ from omni_gen3d.types import (
 )
 
 if TYPE_CHECKING:
-    from omni_gen3d.pipeline import GeneratedEnvironment
+    from omni_gen3d.finishing import GeneratedEnvironment
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float32)
 _BOX_QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
@@ -103,6 +104,62 @@ def toy_scene() -> ToyScene:
         ),
         timings_s={"decode": 0.25},
     )
+
+
+def _write_ply(gaussians: Gaussians, path: Path, *, dtype: str = "<f4", shuffled: bool = False, extra: bool = False):
+    """A 3DGS file as its format is described: log scales, logits, harmonics channel by channel.
+
+    ``dtype`` is a numpy code; ``shuffled`` reverses the order of the properties; ``extra`` adds normals, a byte and a
+    second element that nobody asked for.
+    """
+    n = len(gaussians)
+    columns: dict[str, np.ndarray] = {}
+    for axis in range(3):
+        columns["xyz"[axis]] = gaussians.means[:, axis].numpy()
+    for channel in range(3):
+        columns[f"f_dc_{channel}"] = gaussians.sh[:, 0, channel].numpy()
+    per_channel = gaussians.sh.shape[1] - 1
+    for channel in range(3):
+        for k in range(per_channel):
+            columns[f"f_rest_{channel * per_channel + k}"] = gaussians.sh[:, 1 + k, channel].numpy()
+    columns["opacity"] = torch.logit(gaussians.opacities.double()).numpy()
+    for axis in range(3):
+        columns[f"scale_{axis}"] = gaussians.scales[:, axis].double().log().numpy()
+    for axis in range(4):
+        columns[f"rot_{axis}"] = 2.5 * gaussians.quats[:, axis].numpy()
+    types = dict.fromkeys(columns, dtype)
+    if extra:
+        columns = {"nx": np.zeros(n), "class": np.arange(n) % 7, **columns, "ny": np.ones(n)}
+        types = {**types, "nx": dtype, "class": dtype[0] + "u1", "ny": dtype}
+    names = list(columns)[::-1] if shuffled else list(columns)
+    table = np.empty(n, np.dtype([(name, types[name]) for name in names]))
+    for name in names:
+        table[name] = columns[name]
+    words = {"f4": "float", "f8": "double", "u1": "uchar"}
+    order = "binary_little_endian" if dtype[0] == "<" else "binary_big_endian"
+    header = ["ply", f"format {order} 1.0", "comment made by a test", f"element vertex {n}"]
+    header += [f"property {words[types[name][1:]]} {name}" for name in names]
+    header += ["element camera 1", "property list uchar float pose"] if extra else []
+    path.write_bytes("\n".join([*header, "end_header", ""]).encode() + table.tobytes() + (b"\0" if extra else b""))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_ply() -> Callable[..., Path]:
+    return _write_ply
+
+
+@pytest.fixture
+def interpreted_gsply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run gsply's kernels as plain Python: compiling them takes a minute, and they get a few hundred Gaussians."""
+    import gsply.reader
+    import gsply.spz
+    import gsply.writer
+
+    for module in (gsply.reader, gsply.spz, gsply.writer):
+        for name, value in list(vars(module).items()):
+            if hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
 
 
 @pytest.fixture(scope="session")
