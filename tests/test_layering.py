@@ -39,7 +39,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "envs": FOUNDATION | STAGES | {"pipeline"},
     "kit": {"errors", "request", "render", "usd", "envs"},
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},
-    "bench": FOUNDATION | STAGES | {"__init__", "console", "convert", "pipeline", "envs", "training"},
+    "bench": FOUNDATION | STAGES | {"__init__", "console", "convert", "pipeline", "envs", "splat_file", "training"},
     "convert": FOUNDATION | STAGES | {"__init__", "pipeline"},
     "cli": FOUNDATION | STAGES | {"__init__", "bench", "console", "convert", "pipeline", "envs", "training"},
 }
