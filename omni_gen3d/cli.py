@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import omni_gen3d
+from omni_gen3d.bench.commands import bench_app
 from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import MAX_STEPS, Device, check_request
@@ -39,11 +40,21 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+app.add_typer(bench_app, name="bench")
 
 MAX_SLUG_CHARS = 48
 RENDER_SIDES = (16, 4096)
 EnvironmentArgument = Annotated[Path, typer.Argument(metavar="DIR", help="An environment folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+class Look(StrEnum):
+    """A variant of appearance."""
+
+    neutral = "neutral"
+    warm = "warm"
+    cool = "cool"
+    dim = "dim"
 
 
 class Aov(StrEnum):
@@ -240,6 +251,12 @@ def render(
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels. [default: the camera's]")] = None,
     aov: Annotated[Aov, typer.Option(help="What to show.")] = Aov.color,
+    appearance: Annotated[
+        Look | None, typer.Option(help="The look of the splats. [default: the one that is selected]")
+    ] = None,
+    time: Annotated[
+        float | None, typer.Option(metavar="T", help="Frame of a scene that moves. [default: its first]")
+    ] = None,
 ) -> None:
     """Render one picture of an environment; print its path."""
     if camera is not None and (eye or target):
@@ -253,7 +270,8 @@ def render(
     from omni_gen3d.render.view import pick_camera, resize_cameras, turn_camera
     from omni_gen3d.usd import read_environment
 
-    environment = read_environment(_environment_folder(directory))
+    look = None if appearance is None else appearance.value
+    environment = read_environment(_environment_folder(directory), appearance=look, time=time)
     view = pick_camera(environment.cameras, camera or 0)
     if eye is not None and target is not None:
         view = turn_camera(view, eye, target)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -18,6 +18,7 @@ from omni_gen3d.types import (
     CollisionProxy,
     FreeSpace,
     Gaussians,
+    GaussianSequence,
     GeneratedScene,
     PartLabel,
     Provenance,
@@ -160,6 +161,35 @@ def interpreted_gsply(monkeypatch: pytest.MonkeyPatch) -> None:
         for name, value in list(vars(module).items()):
             if hasattr(value, "py_func"):
                 monkeypatch.setattr(module, name, value.py_func)
+
+
+@pytest.fixture
+def toy_scene_in_pieces(toy_scene: ToyScene) -> ToyScene:
+    """The same room, whose table may be two convex pieces."""
+    pieces = (
+        box_part("table_0", "object", (0.5, 0.5, 0), (1.0, 1.5, 0.5)),
+        box_part("table_1", "object", (1.0, 0.5, 0), (1.5, 1.5, 0.5)),
+    )
+    return replace(toy_scene, proxy=replace(toy_scene.proxy, convex_parts=pieces))
+
+
+@pytest.fixture
+def moving_gaussians(toy_scene: ToyScene) -> GaussianSequence:
+    """The toy's splats at four times, ten a second, turned and shifted; nothing else changes."""
+    still = toy_scene.gaussians
+    frames = []
+    for i in range(4):
+        quats = still.quats + 0.1 * i
+        quats = quats / quats.norm(dim=1, keepdim=True) if i else still.quats
+        frames.append(replace(still, means=still.means + torch.tensor([0.1 * i, 0.0, 0.0]), quats=quats))
+    return GaussianSequence(tuple(frames), frames_per_second=10.0)
+
+
+@pytest.fixture
+def growing_gaussians() -> GaussianSequence:
+    """Four frames of 10, 15, 20 and 25 splats, ten a second."""
+    generator = torch.Generator().manual_seed(1)
+    return GaussianSequence(tuple(toy_gaussians(10 + 5 * i, 1, generator) for i in range(4)), frames_per_second=10.0)
 
 
 @pytest.fixture(scope="session")

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path, PurePosixPath
 
-from pxr import Tf, Usd
+from pxr import Sdf, Tf
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.usd.manifest import FileDigest, Manifest
@@ -48,7 +48,7 @@ def package_usdz(folder: Path | str) -> Path:
     # OpenUSD finishes a package by a rename of its own, so it gets a name that nobody else has.
     staging = folder / f".{PACKAGE_NAME}.{os.getpid()}.usdz"
     try:
-        with Usd.ZipFileWriter.CreateNew(str(staging)) as writer:
+        with Sdf.ZipFileWriter.CreateNew(str(staging)) as writer:
             for name in layers:
                 if not writer.AddFile(str(folder / name), name):
                     raise OSError(f"{name} could not be added")

@@ -15,16 +15,23 @@ from pxr import Sdf, Usd, Vt
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.types import Gaussians, GaussianSequence
-from omni_gen3d.usd.splats import QUANTITIES, define_splats, gaussians_extent, quantities_fit_for_half, set_quantity
+from omni_gen3d.usd.splats import (
+    QUANTITIES,
+    as_stored,
+    define_splats,
+    gaussians_extent,
+    quantities_fit_for_half,
+    set_quantity,
+)
 from omni_gen3d.usd.stage import new_stage, save_stage
 from omni_gen3d.usd.target import MAX_CLIPS, SPLATS_NAME, clip_name
 
 SPLATS_PATH = "/Splats"
 
 
-def sequence_extent(sequence: GaussianSequence) -> tuple[np.ndarray, np.ndarray]:
+def sequence_extent(sequence: GaussianSequence, halved: frozenset[str] = frozenset()) -> tuple[np.ndarray, np.ndarray]:
     """Low and high corner of a box around every Gaussian at every time [m]; see ``gaussians_extent``."""
-    lows, highs = zip(*map(gaussians_extent, sequence.frames), strict=True)
+    lows, highs = zip(*(gaussians_extent(as_stored(frame, halved)) for frame in sequence.frames), strict=True)
     return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
@@ -64,7 +71,7 @@ def moving_quantities(frames: Sequence[Gaussians]) -> list[str]:
 def _sampled_stage(sequence: GaussianSequence, halved: frozenset[str]) -> Usd.Stage:
     stage = new_stage("Splats", frames_per_second=sequence.frames_per_second, num_frames=len(sequence))
     degree = sequence.frames[0].sh_degree
-    prim = define_splats(stage, SPLATS_PATH, degree, "sh" in halved, sequence_extent(sequence)).GetPrim()
+    prim = define_splats(stage, SPLATS_PATH, degree, "sh" in halved, sequence_extent(sequence, halved)).GetPrim()
     moving = moving_quantities(sequence.frames)
     for name in QUANTITIES:
         times = [Usd.TimeCode.Default(), Usd.TimeCode(0)] if name in moving else [Usd.TimeCode.Default()]
@@ -78,7 +85,9 @@ def _sampled_stage(sequence: GaussianSequence, halved: frozenset[str]) -> Usd.St
 def _clip_stage(sequence: GaussianSequence, index: int, frame: Gaussians, halved: frozenset[str]) -> Usd.Stage:
     """One frame; USD reads the sample of a clip, and the plain value of the first one through a payload."""
     stage = new_stage("Splats", frames_per_second=sequence.frames_per_second)
-    prim = define_splats(stage, SPLATS_PATH, frame.sh_degree, "sh" in halved, gaussians_extent(frame)).GetPrim()
+    prim = define_splats(
+        stage, SPLATS_PATH, frame.sh_degree, "sh" in halved, gaussians_extent(as_stored(frame, halved))
+    ).GetPrim()
     times = [Usd.TimeCode(index)] + ([Usd.TimeCode.Default()] if index == 0 else [])
     for name in QUANTITIES:
         set_quantity(prim, name, frame, name in halved, times)
@@ -89,7 +98,7 @@ def _stage_of_clips(sequence: GaussianSequence, halved: frozenset[str]) -> Usd.S
     """The layer that names the clips; it declares what they vary, so it is their manifest too."""
     stage = new_stage("Splats", frames_per_second=sequence.frames_per_second, num_frames=len(sequence))
     degree = sequence.frames[0].sh_degree
-    prim = define_splats(stage, SPLATS_PATH, degree, "sh" in halved, sequence_extent(sequence)).GetPrim()
+    prim = define_splats(stage, SPLATS_PATH, degree, "sh" in halved, sequence_extent(sequence, halved)).GetPrim()
     spec = stage.GetRootLayer().GetPrimAtPath(SPLATS_PATH)
     for name, quantity in QUANTITIES.items():
         attribute = prim.GetAttribute(quantity.name(name in halved))
