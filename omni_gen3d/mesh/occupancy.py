@@ -16,6 +16,8 @@ _MAX_VOXELS = 250_000
 _MIN_VOXEL_M = 0.05
 # Floaters far out must not blow up the grid.
 _BOUNDS_PERCENTILES = (1.0, 99.0)
+# Over flat ground there is room for a camera, too.
+_MIN_HEIGHT_M = 2.0
 _MIN_OPACITY = 0.1
 # A voxel is solid when the Gaussians in it would cover this share of one of its faces.
 _SOLID_COVER = 0.5
@@ -73,6 +75,7 @@ def occupy(gaussians: Gaussians) -> Occupancy:
     if len(visible) == 0:
         visible = np.arange(len(means))
     low, high = np.percentile(means[visible], _BOUNDS_PERCENTILES, axis=0)
+    high[2] = max(high[2], low[2] + _MIN_HEIGHT_M)
     extent = np.maximum(high - low, _MIN_VOXEL_M)
     voxel_size = max(_MIN_VOXEL_M, float(np.cbrt(extent.prod() / _MAX_VOXELS)), float(extent.max()) / 512)
     origin = np.floor(low / voxel_size - 2) * voxel_size

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import intrinsics_from_fov, look_at
@@ -123,6 +124,8 @@ def find_viewpoints(gaussians: Gaussians, *, count: int = 24, seed: int) -> View
     seen = _coverage(grid, views, targets, _MAX_RANGE_M)
     if not seen.any():
         seen = _coverage(grid, views, targets, math.inf)
+    # A view without any surface proves nothing: nobody knows how far it reaches.
+    seen &= seen[:, : len(surfaces)].any(1, keepdims=True)
     chosen = _most_seen(seen, weights, views.level, count)
     eyes = torch.from_numpy(views.eyes[views.eye[chosen]])
     world_to_camera = look_at(eyes, eyes + torch.from_numpy(views.direction[chosen]))
@@ -140,11 +143,11 @@ def _some(voxels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     return voxels if len(voxels) <= count else voxels[np.sort(rng.choice(len(voxels), count, replace=False))]
 
 
-def _clearance(grid: Occupancy, margin: int = 0) -> np.ndarray:
-    """Distance of each voxel to the nearest solid one [m], the grid padded by ``margin`` empty voxels."""
+def _clearance(grid: Occupancy) -> np.ndarray:
+    """Distance of each voxel to the nearest solid one [m], shape ``(X, Y, Z)``."""
     if not grid.solid.any():
-        return np.full([size + 2 * margin for size in grid.solid.shape], np.inf)
-    return grid.voxel_size * np.asarray(ndimage.distance_transform_edt(~np.pad(grid.solid, margin)))
+        return np.full(grid.solid.shape, np.inf)
+    return grid.voxel_size * np.asarray(ndimage.distance_transform_edt(~grid.solid))
 
 
 def _inside(grid: Occupancy, roomy: np.ndarray) -> np.ndarray | None:
@@ -200,13 +203,7 @@ def _views_around(grid: Occupancy, surfaces: np.ndarray) -> _Views:
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], -1
     )
     eyes = middle + outward * (far * (radius + 2 * _CLEARANCE_M))[:, None]
-    margin = math.ceil(float(np.abs(eyes - middle).max()) / grid.voxel_size)
-    margin = min(margin, 64)
-    clearance = _clearance(grid, margin)
-    voxels = np.floor((eyes - grid.origin) / grid.voxel_size).astype(int) + margin
-    in_grid = ((voxels >= 0) & (voxels < clearance.shape)).all(1)
-    roomy = np.ones(len(eyes), bool)
-    roomy[in_grid] = clearance[tuple(voxels[in_grid].T)] >= _CLEARANCE_M + grid.voxel_size
+    roomy = np.asarray(cKDTree(points).query(eyes)[0]) >= _CLEARANCE_M + grid.voxel_size
     if not roomy.any():
         raise InputError("nowhere around the scene is room for a camera: it fills all space. Crop it, or check scale.")
     eyes, is_low = eyes[roomy], pitch[roomy] <= _RING_PITCHES_DEG[1]

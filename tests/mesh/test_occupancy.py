@@ -28,7 +28,7 @@ def test_enclosure_counts_directions_that_end_on_something() -> None:
 
 
 def test_surfaces_are_solid_and_ways_through_them_closed(room: Gaussians) -> None:
-    """Nearly every splat lies in a solid voxel; the middle of the room is empty; walls block, the open room does not."""
+    """Nearly every splat lies in a solid voxel; walls block, the open room does not."""
     grid = occupy(room)
     inside = np.floor((room.means.numpy() - grid.origin) / grid.voxel_size).astype(int)
     assert grid.solid[tuple(inside.T)].mean() > 0.95
