@@ -320,6 +320,19 @@ def test_render_looks_from_anywhere(aov: str, mode: str, environment: Path, here
         assert len(np.unique(np.asarray(image))) > 8
 
 
+def test_render_shows_an_appearance(environment: Path, here: Path) -> None:
+    """The dim picture is darker than the neutral one, which is the default; a look that is not there is refused."""
+    view = ["--size", "96x64"]
+    for look in ("neutral", "dim"):
+        result = invoke("render", environment, "--out", f"{look}.png", *view, "--appearance", look)
+        assert result.exit_code == 0, result.stderr
+    invoke("render", environment, "--out", "default.png", *view)
+    assert Path("default.png").read_bytes() == Path("neutral.png").read_bytes()
+    with Image.open("dim.png") as dim, Image.open("neutral.png") as neutral:
+        assert np.asarray(dim).mean() < np.asarray(neutral).mean() - 2
+    assert invoke("render", environment, "--out", "a.png", "--appearance", "sepia").exit_code == 2
+
+
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [

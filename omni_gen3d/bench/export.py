@@ -210,13 +210,14 @@ def _measure_command(command: Callable[[Path, Path], Sequence[str]], ply: Path, 
             log = Path(directory, "log")
             began = time.perf_counter()
             with log.open("wb") as output:
-                process = subprocess.Popen(command(ply, Path(directory)), stdout=output, stderr=subprocess.STDOUT)
+                words = command(ply, Path(directory))
+                process = subprocess.Popen(words, stdout=output, stderr=subprocess.STDOUT)
                 _, status, usage = os.wait4(process.pid, 0)
             process.returncode = os.waitstatus_to_exitcode(status)
             seconds.append(time.perf_counter() - began)
             if process.returncode != 0:
                 said = log.read_text(errors="replace").strip()[-2000:]
-                raise OmniGen3DError(f"{process.args[3:]} failed with exit code {process.returncode}: {said}")
+                raise OmniGen3DError(f"{words[3:]} failed with exit code {process.returncode}: {said}")
             peak = max(peak, usage.ru_maxrss * 1024 / 1e9)
             size = max((file.stat().st_size for file in Path(directory).rglob("*.usdc")), default=0)
     return Measured(tuple(seconds), peak, size / 1e6)

@@ -217,8 +217,8 @@ def _count(gaussians: Gaussians | GaussianSequence) -> int:
 
 
 def _bounds(scene: GeneratedScene) -> tuple[Point, Point]:
-    moves = isinstance(scene.gaussians, GaussianSequence)
-    low, high = sequence_extent(scene.gaussians) if moves else gaussians_extent(scene.gaussians)
+    gaussians = scene.gaussians
+    low, high = sequence_extent(gaussians) if isinstance(gaussians, GaussianSequence) else gaussians_extent(gaussians)
     if scene.proxy is not None:
         vertices = np.concatenate([part.mesh.vertices for part in (*scene.proxy.parts, *scene.proxy.convex_parts)])
         low, high = np.minimum(low, vertices.min(axis=0)), np.maximum(high, vertices.max(axis=0))

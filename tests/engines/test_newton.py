@@ -16,6 +16,12 @@ def test_boxes_rest_on_the_surface(toy_environment, drop_in_newton):
     assert heights[3] < -5
 
 
+def test_boxes_rest_on_convex_pieces(toy_environment_in_pieces, drop_in_newton):
+    """In Newton, a box over the seam of two hulls and one on the floor rest within 1 cm of the surface."""
+    heights = drop_in_newton(toy_environment_in_pieces, [(1.0, 1.0, 0.5), (0.0, 0.0, 0.0)])
+    np.testing.assert_allclose(heights, [0.5, 0.0], atol=0.01)
+
+
 @pytest.mark.parametrize("made_from", ["text", "picture"])
 def test_boxes_rest_in_generated_environments(made_from, request, drop_in_newton):
     """In Newton, boxes dropped at three spawn poses of a generated environment rest within 2 cm of its floor."""

@@ -47,6 +47,7 @@ def test_manifest_describes_the_scene(toy_scene: ToyScene, tmp_path: Path):
     assert manifest.spawn_poses == toy_scene.proxy.spawn_poses
     assert manifest.proxy == toy_scene.proxy.scores
     assert manifest.warnings == toy_scene.proxy.warnings and manifest.notes == toy_scene.provenance.notes
+    assert manifest.free_space is not None
     assert np.array_equal(manifest.free_space.free, toy_scene.proxy.free_space.free)
     assert manifest.timings_s == {"decode": 0.25}
     low, high = np.array(manifest.bounds_m)

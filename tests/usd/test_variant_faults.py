@@ -350,7 +350,7 @@ def test_faults_in_colliders(toy_scene: ToyScene, tmp_path: Path, name: str):
 def test_a_bent_mesh_is_no_hull(toy_scene_in_pieces: ToyScene, tmp_path: Path):
     """An L of two boxes given as one convex piece is written, with a warning that says how deep the dent is."""
     box = toy_scene_in_pieces.proxy.convex_parts[0].mesh
-    low = TriMesh(box.vertices * np.float32([1, 1, 0.5]) + np.float32([0.5, 0, 0]), box.faces)
+    low = TriMesh(box.vertices * np.array([1, 1, 0.5], np.float32) + np.array([0.5, 0, 0], np.float32), box.faces)
     both = TriMesh(np.concatenate([box.vertices, low.vertices]), np.concatenate([box.faces, low.faces + 8]))
     piece = dataclasses.replace(toy_scene_in_pieces.proxy.convex_parts[0], mesh=both)
     proxy = dataclasses.replace(toy_scene_in_pieces.proxy, convex_parts=(piece,))
