@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import trimesh
 from typer.testing import CliRunner
 
 import omni_gen3d
@@ -238,6 +239,20 @@ def test_a_wall_alone_is_an_environment_without_a_floor(tmp_path: Path, write_pl
     assert any("from around" in warning for warning in result.warnings)
     assert manifest.warnings == result.warnings
     assert [f for f in validate(result.environment) if f.severity == "error"] == []
+
+
+def test_ground_truth_is_scored(room_file: Path, tmp_path: Path) -> None:
+    """Against the boxes that the room was made of, the manifest says how far the collider is from them."""
+    shell = trimesh.creation.box(bounds=[(-2, -1.5, 0), (3, 2.5, 2.5)])
+    shell.invert()
+    truth = trimesh.util.concatenate([shell, trimesh.creation.box(bounds=[(0.5, 0.5, 0), (1.5, 1.3, 0.7)])])
+    truth.export(tmp_path / "truth.ply")
+    result = convert(room_file, tmp_path / "out", ground_truth=tmp_path / "truth.ply", **WRITE_AS_IS)
+    scores = Manifest.read(result.environment / "environment.yaml").proxy
+    accuracy, f_score, completeness = scores["accuracy_mm"], scores["f_5cm"], scores["completeness"]
+    assert accuracy is not None and f_score is not None and completeness is not None
+    assert accuracy < 20 and f_score > 0.9 and completeness > 0.9
+    assert scores["solid_share"] is not None
 
 
 def test_ambiguous_and_impossible_options_are_refused(room_file: Path, tmp_path: Path) -> None:
