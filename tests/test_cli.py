@@ -58,7 +58,7 @@ def package_path() -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------- all verbs
 
 
-@pytest.mark.parametrize("verb", ["generate", "inspect", "validate", "render"])
+@pytest.mark.parametrize("verb", ["generate", "convert", "inspect", "validate", "render"])
 def test_every_verb_has_help(verb: str) -> None:
     """The overview names the verb, and its own help describes it."""
     assert verb in invoke("--help").stdout
@@ -171,7 +171,7 @@ def test_generate_prints_where_the_environment_is(
         progress("depth", 0.0)
         usd = write_environment(toy_scene, out)
         values = {"usd": usd, "environment": usd.parent, "timings_s": {"decode": 0.25}, "num_gaussians": 50}
-        return SimpleNamespace(**values, notes=("a note",), warnings=("a warning",))
+        return SimpleNamespace(**values, notes=("a note",), warnings=("a warning",), usdz=None)
 
     monkeypatch.setitem(vars(omni_gen3d), "generate", generate_toy)  # the real one need not load
     options = ["--image", "a.png", "--fov", "60", "--seed", "5", "--device", "cpu", "--steps", "4", "--out", "new/env"]

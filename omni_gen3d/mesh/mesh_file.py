@@ -32,6 +32,8 @@ def read_mesh_file(path: Path | str) -> TriMesh:
     try:
         with file.open("rb") as stream:  # an open file has no folder, so nothing beside it is read
             loaded = trimesh.load(stream, file_type=suffix[1:], force="mesh", process=False)
+        if not isinstance(loaded, trimesh.Trimesh):
+            raise ValueError("it holds no triangles")
         vertices, faces = np.asarray(loaded.vertices, np.float32), np.asarray(loaded.faces, np.int32)
     except Exception as error:
         raise InputError(f"{file} cannot be read as a mesh: {error or type(error).__name__}.") from error

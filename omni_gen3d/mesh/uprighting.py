@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 import torch
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from omni_gen3d.mesh.levelling import Levelling, fit_plane, refine_on_gaussians
 from omni_gen3d.mesh.sampling import draw_surface
@@ -130,7 +130,7 @@ def _hypotheses(points: np.ndarray, rng: np.random.Generator) -> tuple[np.ndarra
     """Unit normals and offsets of planes through three neighbouring points each, ``(H, 3)`` and ``(H,)``."""
     seeds = rng.integers(len(points), size=_NUM_HYPOTHESES)
     neighbours = min(_NEIGHBOURS, len(points) - 1)
-    near = np.asarray(cKDTree(points).query(points[seeds], k=neighbours)[1])
+    near = np.asarray(KDTree(points).query(points[seeds], k=neighbours)[1])
     b, c = (np.take_along_axis(near, rng.integers(neighbours, size=(_NUM_HYPOTHESES, 1)), 1)[:, 0] for _ in range(2))
     normals = np.cross(points[b] - points[seeds], points[c] - points[seeds])
     length = np.linalg.norm(normals, axis=1, keepdims=True)

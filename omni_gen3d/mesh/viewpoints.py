@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import numpy as np
 import torch
 from scipy import ndimage
-from scipy.spatial import cKDTree
+from scipy.spatial import KDTree
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import intrinsics_from_fov, look_at
@@ -203,7 +203,7 @@ def _views_around(grid: Occupancy, surfaces: np.ndarray) -> _Views:
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], -1
     )
     eyes = middle + outward * (far * (radius + 2 * _CLEARANCE_M))[:, None]
-    roomy = np.asarray(cKDTree(points).query(eyes)[0]) >= _CLEARANCE_M + grid.voxel_size
+    roomy = np.asarray(KDTree(points).query(eyes)[0]) >= _CLEARANCE_M + grid.voxel_size
     if not roomy.any():
         raise InputError("nowhere around the scene is room for a camera: it fills all space. Crop it, or check scale.")
     eyes, is_low = eyes[roomy], pitch[roomy] <= _RING_PITCHES_DEG[1]

@@ -35,7 +35,8 @@ def test_room_is_found_upright(up: UpAxis, tilt: tuple, room: Gaussians) -> None
     """Box and column tell the floor from the ceiling, whatever the order of the axes; walls end square, floor at 0."""
     turned, shift = FROM_Z_UP[up] @ turn(*tilt), torch.tensor([0.4, -1.0, 2.0])
     scene = transform_gaussians(room, turned, shift, UNITS)
-    for axes in (("-y", "z", "y"), ("y", "-y", "z")):
+    orders: list[tuple[UpAxis, ...]] = [("-y", "z", "y"), ("y", "-y", "z")]
+    for axes in orders:
         motion = upright_scene(scene, axes)
         assert motion.floor_found and motion.note is None
         rotation = motion.rotation @ turned.double()
@@ -52,9 +53,9 @@ def test_custom_decides_where_nothing_else_does(scene_of_discs: Callable[..., Ga
     rectangles = [((0, 0, 0), x, y), ((0, 0, 2.4), y, x), ((0, 0, 0), z, y), ((4, 0, 0), y, z), ((0, 0, 0), x, z)]
     empty = scene_of_discs([*rectangles, ((0, 4, 0), z, x)], spacing=0.08)
     scene = transform_gaussians(empty, FROM_Z_UP["-y"], torch.zeros(3))
-    for first, second in (("-y", "y"), ("y", "-y")):
-        motion = upright_scene(scene, (first, "z", second))
-        assert motion.rotation[2, 1] < -0.99 if first == "-y" else motion.rotation[2, 1] > 0.99
+    orders: list[tuple[UpAxis, ...]] = [("-y", "z", "y"), ("y", "z", "-y")]
+    for axes, sign in zip(orders, (-1, 1), strict=True):
+        assert sign * float(upright_scene(scene, axes).rotation[2, 1]) > 0.99
 
 
 def test_without_levelling_axes_are_only_exchanged(room: Gaussians) -> None:

@@ -48,15 +48,14 @@ def test_gsply_reads_the_same(tmp_path: Path) -> None:
     import gsply
 
     expected = splats(100, 3)
-    values = {
-        "means": expected.means,
-        "scales": expected.scales.log(),
-        "quats": expected.quats,
-        "opacities": torch.logit(expected.opacities),
-        "sh0": expected.sh[:, 0],
-        "shN": expected.sh[:, 1:],
-    }
-    data = gsply.GSData.from_arrays(**{name: value.numpy() for name, value in values.items()})
+    data = gsply.GSData.from_arrays(
+        means=expected.means.numpy(),
+        scales=expected.scales.log().numpy(),
+        quats=expected.quats.numpy(),
+        opacities=torch.logit(expected.opacities).numpy(),
+        sh0=expected.sh[:, 0].numpy(),
+        shN=expected.sh[:, 1:].numpy(),
+    )
     gsply.plywrite(str(tmp_path / "a.ply"), data)
     assert_same(read_splat_file(tmp_path / "a.ply"), expected)
 
