@@ -1,4 +1,4 @@
-"""omni_gen3d: a sentence, a picture or a video becomes an environment that robots can be trained in.
+"""omni_gen3d: a sentence, a picture, a video or a splat file becomes an environment that robots can be trained in.
 
 Importing the package loads no heavy library; the public functions load what they need when first called.
 """
@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, Any
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from omni_gen3d.conversion import convert as convert
     from omni_gen3d.pipeline import generate as generate
     from omni_gen3d.usd import read_environment as read_environment
     from omni_gen3d.usd import validate as validate
 
 _PUBLIC = {
+    "convert": "omni_gen3d.conversion",
     "generate": "omni_gen3d.pipeline",
     "read_environment": "omni_gen3d.usd",
     "validate": "omni_gen3d.usd",

@@ -1,4 +1,4 @@
-"""The command line: generate, inspect, validate and render environments.
+"""The command line: generate, convert, inspect, validate and render environments.
 
 Results go to standard output, everything else to standard error. Exit codes: 0 done, 1 internal error or findings,
 2 bad input, 130 interrupted. What is heavy loads inside the verb that needs it.
@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 import omni_gen3d
+from omni_gen3d.bench.commands import bench_app
 from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import MAX_STEPS, Device, check_request
@@ -26,11 +27,12 @@ from omni_gen3d.training.commands import eval_app, train_app
 if TYPE_CHECKING:
     import numpy as np
 
+    from omni_gen3d.finishing import GeneratedEnvironment
     from omni_gen3d.render import RenderedViews
 
 app = typer.Typer(
     name="omni-gen3d",
-    help="Generate simulation-ready environments from a sentence or a picture.",
+    help="Make simulation-ready environments of a sentence, a picture or a splat file.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -38,11 +40,21 @@ app = typer.Typer(
 )
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
+app.add_typer(bench_app, name="bench")
 
 MAX_SLUG_CHARS = 48
 RENDER_SIDES = (16, 4096)
 EnvironmentArgument = Annotated[Path, typer.Argument(metavar="DIR", help="An environment folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+
+
+class Look(StrEnum):
+    """A variant of appearance."""
+
+    neutral = "neutral"
+    warm = "warm"
+    cool = "cool"
+    dim = "dim"
 
 
 class Aov(StrEnum):
@@ -107,19 +119,84 @@ def generate(
             progress=progress,
             cancelled=cancelled,
         )
-    if as_json:
-        values = {
-            "usd": str(result.usd),
-            "environment": str(result.environment),
-            "timings_s": result.timings_s,
-            "num_gaussians": result.num_gaussians,
-            "notes": list(result.notes),
-            "warnings": list(result.warnings),
-        }
-        typer.echo(json.dumps(values))
-        return
-    _tell_remarks(result.notes, result.warnings)
-    typer.echo(result.usd)
+    _print_result(result, as_json)
+
+
+@app.command()
+@reported
+def convert(
+    file: Annotated[
+        Path, typer.Argument(metavar="FILE", help="A .ply, .compressed.ply or .spz file of splats.", show_default=False)
+    ],
+    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.", show_default=False)],
+    up_axis: Annotated[
+        str,
+        typer.Option(metavar="auto|y|-y|z", help="Which axis of the file points up; auto looks for the floor."),
+    ] = "auto",
+    level: Annotated[bool, typer.Option(help="Turn the floor level and the walls parallel to X and Y.")] = True,
+    scale: Annotated[float | None, typer.Option(metavar="S", help="Metres per unit of the file. [default: 1]")] = None,
+    camera_height: Annotated[
+        float | None, typer.Option(metavar="M", help="Instead: metres from the floor up to the file's origin.")
+    ] = None,
+    reference_length: Annotated[
+        tuple[str, str, float] | None,
+        typer.Option(metavar="A B M", help="Instead: points x,y,z and x,y,z of the file that are M metres apart."),
+    ] = None,
+    floor_at_zero: Annotated[bool, typer.Option(help="Put the floor at z = 0.")] = True,
+    sh_degree: Annotated[
+        int | None, typer.Option(metavar="0..3", help="Leave out spherical harmonics above. [default: the file's]")
+    ] = None,
+    max_gaussians: Annotated[
+        int | None, typer.Option(metavar="N", help="Keep those with the largest opacity times area. [default: all]")
+    ] = None,
+    crop: Annotated[
+        str | None, typer.Option(metavar="X,Y,Z,X,Y,Z", help="Keep the box between two corners of the result [m].")
+    ] = None,
+    half: Annotated[bool, typer.Option("--half", help="Write half precision: half the size.")] = False,
+    collision: Annotated[
+        str, typer.Option(metavar="mesh|convex|none", help="The collider; none builds none.")
+    ] = "mesh",
+    robot_radius: Annotated[float, typer.Option(metavar="M", help="For which spawn poses are sought.")] = 0.25,
+    robot_height: Annotated[float, typer.Option(metavar="M", help="For which spawn poses are sought.")] = 0.6,
+    ground_truth: Annotated[
+        Path | None, typer.Option(metavar="MESH", help="The true surface (.ply, .obj, .stl, .glb) to score against.")
+    ] = None,
+    title: Annotated[str | None, typer.Option(help="One line. [default: the file's name]")] = None,
+    usdz: Annotated[bool, typer.Option("--usdz", help="Write environment.usdz too.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Make an environment of a splat file. The last line of standard output is the path of its environment.usda."""
+    points = None
+    if reference_length is not None:
+        start, end, metres = reference_length
+        points = _numbers("--reference-length", start, 3), _numbers("--reference-length", end, 3), metres
+    box = None if crop is None else _numbers("--crop", crop, 6)
+    with stop_on_signals() as cancelled, stage_progress() as progress:
+        result = omni_gen3d.convert(
+            file,
+            out,
+            up_axis=up_axis,  # pyright: ignore[reportArgumentType] -- checked inside, like all values
+            level=level,
+            scale=scale,
+            camera_height=camera_height,
+            reference_length=points,
+            floor_at_zero=floor_at_zero,
+            sh_degree=sh_degree,
+            max_gaussians=max_gaussians,
+            crop=box,
+            half=half,
+            collision=collision,  # pyright: ignore[reportArgumentType]
+            robot_radius=robot_radius,
+            robot_height=robot_height,
+            ground_truth=ground_truth,
+            title=title,
+            usdz=usdz,
+            seed=seed,
+            progress=progress,
+            cancelled=cancelled,
+        )
+    _print_result(result, as_json)
 
 
 @app.command()
@@ -130,7 +207,8 @@ def inspect(directory: EnvironmentArgument, as_json: JsonOption = False) -> None
 
     manifest = Manifest.read(_environment_folder(directory) / "environment.yaml")
     values = manifest.to_dict()
-    del values["free_space"]["data"]  # packed bits say nothing to a reader
+    if values["free_space"] is not None:
+        del values["free_space"]["data"]  # packed bits say nothing to a reader
     if as_json:
         typer.echo(json.dumps(values, indent=2))
         return
@@ -173,6 +251,12 @@ def render(
     ] = None,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels. [default: the camera's]")] = None,
     aov: Annotated[Aov, typer.Option(help="What to show.")] = Aov.color,
+    appearance: Annotated[
+        Look | None, typer.Option(help="The look of the splats. [default: the one that is selected]")
+    ] = None,
+    time: Annotated[
+        float | None, typer.Option(metavar="T", help="Frame of a scene that moves. [default: its first]")
+    ] = None,
 ) -> None:
     """Render one picture of an environment; print its path."""
     if camera is not None and (eye or target):
@@ -186,7 +270,8 @@ def render(
     from omni_gen3d.render.view import pick_camera, resize_cameras, turn_camera
     from omni_gen3d.usd import read_environment
 
-    environment = read_environment(_environment_folder(directory))
+    look = None if appearance is None else appearance.value
+    environment = read_environment(_environment_folder(directory), appearance=look, time=time)
     view = pick_camera(environment.cameras, camera or 0)
     if eye is not None and target is not None:
         view = turn_camera(view, eye, target)
@@ -211,6 +296,17 @@ def _environment_folder(path: Path) -> Path:
     if not path.exists():
         raise InputError(f"{path} does not exist; name an environment folder.")
     return path.parent if path.name == "environment.usda" else path
+
+
+def _numbers(option: str, text: str, count: int) -> list[float]:
+    """Numbers with commas between them."""
+    try:
+        values = [float(number) for number in text.split(",")]
+    except ValueError:
+        values = []
+    if len(values) != count:
+        raise InputError(f"{option} holds '{text}'; write {count} numbers with commas between them and no blanks.")
+    return values
 
 
 def _parse_size(text: str) -> tuple[int, int]:
@@ -268,6 +364,23 @@ def _print_table(title: str, rows: Mapping[str, object]) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else one_line(value)
         table.add_row(Text(one_line(name)), Text(shown, overflow="fold"))
     Console().print(table)
+
+
+def _print_result(result: GeneratedEnvironment, as_json: bool) -> None:
+    """Where the environment is, as the last line of standard output; remarks on standard error."""
+    if as_json:
+        values = {
+            "usd": str(result.usd),
+            "environment": str(result.environment),
+            "timings_s": result.timings_s,
+            "num_gaussians": result.num_gaussians,
+            "notes": list(result.notes),
+            "warnings": list(result.warnings),
+        }
+        typer.echo(json.dumps(values if result.usdz is None else {**values, "usdz": str(result.usdz)}))
+        return
+    _tell_remarks(result.notes, result.warnings)
+    typer.echo(result.usd)
 
 
 def _tell_remarks(notes: Sequence[str], warnings: Sequence[str]) -> None:

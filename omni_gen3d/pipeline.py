@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import math
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -17,15 +15,13 @@ from omni_gen3d.checkpoints import digest_folder, load_network
 from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
 from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
-from omni_gen3d.errors import CancelledError, InputError
+from omni_gen3d.errors import InputError
+from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
 from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
-from omni_gen3d.mesh import build_proxy, level_scene
-from omni_gen3d.render import render
-from omni_gen3d.render.picture import color_to_image
-from omni_gen3d.render.view import pick_camera, resize_cameras
+from omni_gen3d.mesh import level_scene
 from omni_gen3d.request import check_request
-from omni_gen3d.types import Cameras, Gaussians, GeneratedScene, Ground, Provenance, VideoLatents
-from omni_gen3d.usd import check_target, write_environment
+from omni_gen3d.types import Cameras, Gaussians, Ground, Provenance, VideoLatents
+from omni_gen3d.usd import check_target
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
 from omni_gen3d.video.ground import find_ground
 from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_picture, picture_from_text
@@ -36,55 +32,6 @@ from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
 
 if TYPE_CHECKING:
     from diffusers import CosmosTransformer3DModel
-
-Progress = Callable[[str, float], None]
-
-_PREVIEW_SCALE = 2
-
-
-@dataclass(frozen=True)
-class GeneratedEnvironment:
-    """What ``generate`` wrote.
-
-    Attributes:
-        usd: The root layer, environment.usda.
-        environment: The folder.
-        num_gaussians: Splats in it.
-        timings_s: Seconds per stage.
-        notes: Estimates made on the way.
-        warnings: What a user must know before relying on the collision proxy.
-    """
-
-    usd: Path
-    environment: Path
-    num_gaussians: int
-    timings_s: dict[str, float]
-    notes: tuple[str, ...]
-    warnings: tuple[str, ...]
-
-
-class _Stages:
-    """Times the stages, reports their progress and stops between steps when asked to."""
-
-    def __init__(self, progress: Progress | None, cancelled: Callable[[], bool] | None) -> None:
-        self.timings_s: dict[str, float] = {}
-        self._progress = progress or (lambda stage, fraction: None)
-        self._cancelled = cancelled or (lambda: False)
-        self._stage = ""
-
-    def report(self, fraction: float) -> None:
-        if self._cancelled():
-            raise CancelledError(f"cancelled while the stage '{self._stage}' was running; nothing was written.")
-        self._progress(self._stage, fraction)
-
-    @contextmanager
-    def stage(self, name: str) -> Iterator[None]:
-        self._stage = name
-        self.report(0.0)
-        began = time.perf_counter()
-        yield
-        self.timings_s[name] = round(time.perf_counter() - began, 3)
-        self.report(1.0)
 
 
 def generate(
@@ -123,19 +70,29 @@ def generate(
     target = check_target(Path(out))
     torch_device = _pick_device(device)
     picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
-    stages = _Stages(progress, cancelled)
+    stages = Stages(progress, cancelled)
     with _deterministic_kernels():
-        scene = _make_scene(prompt or "", picture, settings, torch_device, seed, steps, stages)
-    with stages.stage("write"):
-        usd = write_environment(scene, target)
-    return GeneratedEnvironment(
-        usd=usd,
-        environment=usd.parent,
-        num_gaussians=len(scene.gaussians),
-        timings_s=stages.timings_s,
-        notes=scene.provenance.notes,
-        warnings=scene.proxy.warnings,
-    )
+        gaussians, cameras, notes = _make_scene(prompt or "", picture, settings, torch_device, seed, steps, stages)
+        provenance = Provenance(
+            kind="static",
+            prompt=prompt or None,
+            input_sha256=None if picture is None else picture.sha256,
+            seed=seed,
+            model=settings.family,
+            model_sha256=digest_folder(PACKAGED_WEIGHTS),
+            notes=notes,
+        )
+        return finish_environment(
+            gaussians,
+            cameras,
+            target,
+            provenance,
+            stages,
+            robot_radius=settings.robot_radius,
+            robot_height=settings.robot_height,
+            voxel_size=settings.voxel_size,
+            max_faces=settings.max_faces,
+        )
 
 
 def _pick_device(device: str) -> torch.device:
@@ -173,9 +130,9 @@ def _make_scene(
     device: torch.device,
     seed: int,
     steps: int | None,
-    stages: _Stages,
-) -> GeneratedScene:
-    """Run every stage but the writing."""
+    stages: Stages,
+) -> tuple[Gaussians, Cameras, tuple[str, ...]]:
+    """The levelled, metric scene, the cameras that imagined it, and the estimates made on the way."""
     generator = torch.Generator(device).manual_seed(seed)
     notes: list[str] = []
     with stages.stage("load model"):
@@ -252,33 +209,7 @@ def _make_scene(
         else:
             gaussians, cameras = _level_on(ground, gaussians, cameras.to("cpu"), metres_per_unit)
 
-    with stages.stage("collision proxy"):
-        proxy = build_proxy(
-            gaussians,
-            cameras,
-            robot_radius=settings.robot_radius,
-            robot_height=settings.robot_height,
-            voxel_size=settings.voxel_size,
-            max_faces=settings.max_faces,
-            progress=stages.report,
-        )
-
-    with stages.stage("preview"):
-        view = resize_cameras(
-            pick_camera(cameras, 0), settings.width * _PREVIEW_SCALE, settings.height * _PREVIEW_SCALE
-        )
-        preview = color_to_image(render(gaussians, view).color[0])
-
-    provenance = Provenance(
-        kind="static",
-        prompt=prompt or None,
-        input_sha256=None if picture is None else picture.sha256,
-        seed=seed,
-        model=settings.family,
-        model_sha256=digest_folder(PACKAGED_WEIGHTS),
-        notes=tuple(notes),
-    )
-    return GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s)
+    return gaussians, cameras, tuple(notes)
 
 
 def _level_on(

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +18,7 @@ from omni_gen3d.types import (
     CollisionProxy,
     FreeSpace,
     Gaussians,
+    GaussianSequence,
     GeneratedScene,
     PartLabel,
     Provenance,
@@ -25,7 +28,7 @@ from omni_gen3d.types import (
 )
 
 if TYPE_CHECKING:
-    from omni_gen3d.pipeline import GeneratedEnvironment
+    from omni_gen3d.finishing import GeneratedEnvironment
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float32)
 _BOX_QUADS = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
@@ -62,12 +65,20 @@ def toy_cameras(count: int) -> Cameras:
     return Cameras(look_at(eyes, torch.tensor([0.0, 0.0, 0.3]).expand(count, 3)), intrinsics, width=320, height=176)
 
 
+@dataclass(frozen=True)
+class ToyScene(GeneratedScene):
+    """A scene that stands still and has a collider."""
+
+    gaussians: Gaussians
+    proxy: CollisionProxy
+
+
 @pytest.fixture
-def toy_scene() -> GeneratedScene:
+def toy_scene() -> ToyScene:
     """A room of 4 m x 4 m with its floor at z = 0, two walls, and a table of 1 m x 1 m x 0.5 m in the +x +y corner."""
     generator = torch.Generator().manual_seed(0)
     free = torch.rand(20, 20, 10, generator=generator).numpy() > 0.5
-    return GeneratedScene(
+    return ToyScene(
         gaussians=toy_gaussians(50, degree=1, generator=generator),
         cameras=toy_cameras(7),
         proxy=CollisionProxy(
@@ -94,6 +105,91 @@ def toy_scene() -> GeneratedScene:
         ),
         timings_s={"decode": 0.25},
     )
+
+
+def _write_ply(gaussians: Gaussians, path: Path, *, dtype: str = "<f4", shuffled: bool = False, extra: bool = False):
+    """A 3DGS file as its format is described: log scales, logits, harmonics channel by channel.
+
+    ``dtype`` is a numpy code; ``shuffled`` reverses the order of the properties; ``extra`` adds normals, a byte and a
+    second element that nobody asked for.
+    """
+    n = len(gaussians)
+    columns: dict[str, np.ndarray] = {}
+    for axis in range(3):
+        columns["xyz"[axis]] = gaussians.means[:, axis].numpy()
+    for channel in range(3):
+        columns[f"f_dc_{channel}"] = gaussians.sh[:, 0, channel].numpy()
+    per_channel = gaussians.sh.shape[1] - 1
+    for channel in range(3):
+        for k in range(per_channel):
+            columns[f"f_rest_{channel * per_channel + k}"] = gaussians.sh[:, 1 + k, channel].numpy()
+    columns["opacity"] = torch.logit(gaussians.opacities.double()).numpy()
+    for axis in range(3):
+        columns[f"scale_{axis}"] = gaussians.scales[:, axis].double().log().numpy()
+    for axis in range(4):
+        columns[f"rot_{axis}"] = 2.5 * gaussians.quats[:, axis].numpy()
+    types = dict.fromkeys(columns, dtype)
+    if extra:
+        columns = {"nx": np.zeros(n), "class": np.arange(n) % 7, **columns, "ny": np.ones(n)}
+        types = {**types, "nx": dtype, "class": dtype[0] + "u1", "ny": dtype}
+    names = list(columns)[::-1] if shuffled else list(columns)
+    table = np.empty(n, np.dtype([(name, types[name]) for name in names]))
+    for name in names:
+        table[name] = columns[name]
+    words = {"f4": "float", "f8": "double", "u1": "uchar"}
+    order = "binary_little_endian" if dtype[0] == "<" else "binary_big_endian"
+    header = ["ply", f"format {order} 1.0", "comment made by a test", f"element vertex {n}"]
+    header += [f"property {words[types[name][1:]]} {name}" for name in names]
+    header += ["element camera 1", "property list uchar float pose"] if extra else []
+    path.write_bytes("\n".join([*header, "end_header", ""]).encode() + table.tobytes() + (b"\0" if extra else b""))
+    return path
+
+
+@pytest.fixture(scope="session")
+def write_ply() -> Callable[..., Path]:
+    return _write_ply
+
+
+@pytest.fixture
+def interpreted_gsply(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Run gsply's kernels as plain Python: compiling them takes a minute, and they get a few hundred Gaussians."""
+    import gsply.reader
+    import gsply.spz
+    import gsply.writer
+
+    for module in (gsply.reader, gsply.spz, gsply.writer):
+        for name, value in list(vars(module).items()):
+            if hasattr(value, "py_func"):
+                monkeypatch.setattr(module, name, value.py_func)
+
+
+@pytest.fixture
+def toy_scene_in_pieces(toy_scene: ToyScene) -> ToyScene:
+    """The same room, whose table may be two convex pieces."""
+    pieces = (
+        box_part("table_0", "object", (0.5, 0.5, 0), (1.0, 1.5, 0.5)),
+        box_part("table_1", "object", (1.0, 0.5, 0), (1.5, 1.5, 0.5)),
+    )
+    return replace(toy_scene, proxy=replace(toy_scene.proxy, convex_parts=pieces))
+
+
+@pytest.fixture
+def moving_gaussians(toy_scene: ToyScene) -> GaussianSequence:
+    """The toy's splats at four times, ten a second, turned and shifted; nothing else changes."""
+    still = toy_scene.gaussians
+    frames = []
+    for i in range(4):
+        quats = still.quats + 0.1 * i
+        quats = quats / quats.norm(dim=1, keepdim=True) if i else still.quats
+        frames.append(replace(still, means=still.means + torch.tensor([0.1 * i, 0.0, 0.0]), quats=quats))
+    return GaussianSequence(tuple(frames), frames_per_second=10.0)
+
+
+@pytest.fixture
+def growing_gaussians() -> GaussianSequence:
+    """Four frames of 10, 15, 20 and 25 splats, ten a second."""
+    generator = torch.Generator().manual_seed(1)
+    return GaussianSequence(tuple(toy_gaussians(10 + 5 * i, 1, generator) for i in range(4)), frames_per_second=10.0)
 
 
 @pytest.fixture(scope="session")

@@ -58,7 +58,7 @@ def package_path() -> dict[str, str]:
 # ------------------------------------------------------------------------------------------------- all verbs
 
 
-@pytest.mark.parametrize("verb", ["generate", "inspect", "validate", "render"])
+@pytest.mark.parametrize("verb", ["generate", "convert", "inspect", "validate", "render"])
 def test_every_verb_has_help(verb: str) -> None:
     """The overview names the verb, and its own help describes it."""
     assert verb in invoke("--help").stdout
@@ -171,7 +171,7 @@ def test_generate_prints_where_the_environment_is(
         progress("depth", 0.0)
         usd = write_environment(toy_scene, out)
         values = {"usd": usd, "environment": usd.parent, "timings_s": {"decode": 0.25}, "num_gaussians": 50}
-        return SimpleNamespace(**values, notes=("a note",), warnings=("a warning",))
+        return SimpleNamespace(**values, notes=("a note",), warnings=("a warning",), usdz=None)
 
     monkeypatch.setitem(vars(omni_gen3d), "generate", generate_toy)  # the real one need not load
     options = ["--image", "a.png", "--fov", "60", "--seed", "5", "--device", "cpu", "--steps", "4", "--out", "new/env"]
@@ -318,6 +318,19 @@ def test_render_looks_from_anywhere(aov: str, mode: str, environment: Path, here
     with Image.open("a.png") as image:
         assert (image.size, image.mode) == ((96, 64), mode)
         assert len(np.unique(np.asarray(image))) > 8
+
+
+def test_render_shows_an_appearance(environment: Path, here: Path) -> None:
+    """The dim picture is darker than the neutral one, which is the default; a look that is not there is refused."""
+    view = ["--size", "96x64"]
+    for look in ("neutral", "dim"):
+        result = invoke("render", environment, "--out", f"{look}.png", *view, "--appearance", look)
+        assert result.exit_code == 0, result.stderr
+    invoke("render", environment, "--out", "default.png", *view)
+    assert Path("default.png").read_bytes() == Path("neutral.png").read_bytes()
+    with Image.open("dim.png") as dim, Image.open("neutral.png") as neutral:
+        assert np.asarray(dim).mean() < np.asarray(neutral).mean() - 2
+    assert invoke("render", environment, "--out", "a.png", "--appearance", "sepia").exit_code == 2
 
 
 @pytest.mark.parametrize(

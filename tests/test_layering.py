@@ -21,7 +21,7 @@ FOUNDATION = {"errors", "types", "geometry", "config", "checkpoints", "layers", 
 STAGES = {"video", "decoder", "render", "mesh", "usd"}
 # What each part may import, itself aside. Stages meet through types.py; render is a service that others call.
 ALLOWED_EDGES: dict[str, set[str]] = {
-    "__init__": {"pipeline", "usd"},
+    "__init__": {"conversion", "pipeline", "usd"},
     "errors": set(),
     "types": {"errors"},
     "geometry": {"errors", "types"},
@@ -35,13 +35,17 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "render": FOUNDATION,
     "mesh": FOUNDATION | {"render"},
     "usd": FOUNDATION | {"__init__"},
-    "pipeline": FOUNDATION | STAGES | {"__init__"},
+    "splat_file": {"errors", "types", "geometry"},
+    "finishing": FOUNDATION | STAGES,
+    "pipeline": FOUNDATION | STAGES | {"__init__", "finishing"},
     "envs": FOUNDATION | STAGES | {"pipeline"},
     "kit": {"errors", "request", "render", "usd", "envs"},
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},
-    "bench": FOUNDATION | STAGES | {"__init__", "console", "convert", "pipeline", "envs", "training"},
-    "convert": FOUNDATION | STAGES | {"__init__", "pipeline"},
-    "cli": FOUNDATION | STAGES | {"__init__", "bench", "console", "convert", "pipeline", "envs", "training"},
+    "bench": FOUNDATION | STAGES | {"__init__", "console", "conversion", "pipeline", "splat_file", "envs", "training"},
+    "conversion": FOUNDATION | STAGES | {"finishing", "splat_file"},
+    "cli": FOUNDATION
+    | STAGES
+    | {"__init__", "bench", "console", "conversion", "finishing", "pipeline", "envs", "training"},
 }
 # Where a library may be imported: paths below the package, each a folder or a file.
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {

@@ -43,6 +43,15 @@ def test_bad_values_are_named(gaussians, field, value, message):
         replace(gaussians, **{field: value}).validate()
 
 
+def test_infinities_of_both_signs_do_not_cancel(gaussians):
+    """One of each sign is found as one alone is; values whose sum overflows are none the worse for it."""
+    sh = gaussians.sh.clone()
+    sh[0, 0, 0], sh[0, 0, 1] = float("inf"), -float("inf")
+    with pytest.raises(InputError, match="sh holds NaN or infinite values in 1 of"):
+        replace(gaussians, sh=sh).validate()
+    replace(gaussians, sh=torch.full_like(sh, 3e38)).validate()
+
+
 @pytest.mark.parametrize(
     ("field", "shape"), [("means", (5, 2)), ("quats", (4, 4)), ("opacities", (5, 1)), ("sh", (5, 5, 3))]
 )

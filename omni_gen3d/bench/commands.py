@@ -26,6 +26,22 @@ def _bench() -> None:
 
 @bench_app.command()
 @reported
+def export(
+    num_gaussians: Annotated[
+        int, typer.Option("--num-gaussians", metavar="N", help="Random Gaussians of degree 3 to export.")
+    ] = 500_000,
+    repeats: Annotated[int, typer.Option(metavar="N", help="Runs of ours; the rival runs once.")] = 5,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the random Gaussians.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """PLY to USD beside usd-convert-gsplat: seconds, memory, bytes. Takes some two minutes."""
+    from omni_gen3d.bench.export import run_export
+
+    publish(run_export(num_gaussians, repeats, seed), as_json)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,

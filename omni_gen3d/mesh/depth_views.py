@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import math
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
+import numba
 import numpy as np
 
 from omni_gen3d.errors import InputError
@@ -12,6 +15,10 @@ from omni_gen3d.types import Cameras, Gaussians
 
 # Below this opacity a pixel has no median depth worth trusting: it neither shows a surface nor proves emptiness.
 _MIN_ALPHA = 0.5
+# A splat has one depth all over its footprint: slopes are read over several pixels.
+_SLOPE_PIXELS = 4
+_MIN_INCIDENCE = 0.1
+_MAX_POINTS = 500_000
 
 
 @dataclass(frozen=True)
@@ -38,21 +45,36 @@ class DepthViews:
         """Camera centres [m], shape ``(C, 3)``."""
         return self.camera_to_world[:, :3, 3]
 
-    def lift(self) -> np.ndarray:
-        """World point of every pixel [m], NaN where no surface is seen, shape ``(C, H, W, 3)``, float32."""
-        _, height, width = self.depth.shape
+    def lift(self, stride: int = 1) -> np.ndarray:
+        """World point of every pixel, or of every ``stride``-th each way [m], NaN where no surface is seen.
+
+        Shape ``(C, ceil(H / stride), ceil(W / stride), 3)``, float32.
+        """
+        depth = self.depth[:, ::stride, ::stride]
+        _, height, width = depth.shape
         fx, fy, cx, cy = (self.intrinsics[:, i, j, None, None] for i, j in ((0, 0), (1, 1), (0, 2), (1, 2)))
-        z = np.where(self.depth > 0, self.depth, np.nan)
-        x = (np.arange(width) + 0.5 - cx) / fx * z
-        y = (np.arange(height)[:, None] + 0.5 - cy) / fy * z
+        z = np.where(depth > 0, depth, np.nan)
+        x = (np.arange(width) * stride + 0.5 - cx) / fx * z
+        y = (np.arange(height)[:, None] * stride + 0.5 - cy) / fy * z
         pose = self.camera_to_world[:, None, None]
         points = (pose[..., :3, :3] @ np.stack([x, y, z], -1)[..., None])[..., 0] + pose[..., :3, 3]
         return points.astype(np.float32)
 
     @cached_property
+    def incidence(self) -> np.ndarray:
+        """Cosine between each pixel's ray and the surface normal it sees, 0.1 to 1, shape ``(C, H, W)``, float32."""
+        cosines = np.empty(self.depth.shape, np.float32)
+        with ThreadPoolExecutor() as pool:
+            tasks = [pool.submit(_incidence, *view) for view in zip(self.depth, self.intrinsics, cosines, strict=True)]
+            for task in tasks:
+                task.result()
+        return cosines
+
+    @cached_property
     def points(self) -> np.ndarray:
-        """World points of all pixels that see a surface [m], shape ``(M, 3)``, float32."""
-        return self.lift()[self.depth > 0]
+        """World points of pixels that see a surface, spread evenly over the views [m], shape ``(M, 3)``, float32."""
+        stride = max(1, math.ceil(math.sqrt(self.depth.size / _MAX_POINTS)))
+        return self.lift(stride)[self.depth[:, ::stride, ::stride] > 0]
 
 
 def normals_of(points: np.ndarray, positions: np.ndarray, step: int = 2) -> np.ndarray:
@@ -75,6 +97,39 @@ def normals_of(points: np.ndarray, positions: np.ndarray, step: int = 2) -> np.n
     inner *= np.sign((inner * to_camera).sum(-1, keepdims=True))
     normals[:, step:-step, step:-step] = inner
     return normals
+
+
+@numba.njit(nogil=True, cache=True)
+def _incidence(depth: np.ndarray, intrinsics: np.ndarray, cosines: np.ndarray) -> None:
+    height, width = depth.shape
+    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
+    for row in range(height):
+        b = (row + 0.5 - cy) / fy
+        for column in range(width):
+            a = (column + 0.5 - cx) / fx
+            z = depth[row, column]
+            if z <= 0.0:
+                cosines[row, column] = 1.0
+                continue
+            along_u = fx * _slope(depth, row, column, 0, 1)
+            along_v = fy * _slope(depth, row, column, 1, 0)
+            # The normal of the surface z(u, v) in the camera's frame; times the ray it is -z.
+            towards = z + a * along_u + b * along_v
+            length = np.sqrt((along_u * along_u + along_v * along_v + towards * towards) * (a * a + b * b + 1.0))
+            cosines[row, column] = max(z / max(length, 1e-9), _MIN_INCIDENCE)
+
+
+@numba.njit(nogil=True, cache=True)
+def _slope(depth: np.ndarray, row: int, column: int, down: int, right: int) -> float:
+    """Change of depth a pixel, on the smoother of the two sides."""
+    best = np.inf
+    for sign in (-_SLOPE_PIXELS, _SLOPE_PIXELS):
+        r, c = row + sign * down, column + sign * right
+        if 0 <= r < depth.shape[0] and 0 <= c < depth.shape[1] and depth[r, c] > 0.0:
+            slope = (depth[r, c] - depth[row, column]) / sign
+            if abs(slope) < abs(best):
+                best = slope
+    return best if np.isfinite(best) else 0.0
 
 
 def render_depth_views(gaussians: Gaussians, cameras: Cameras) -> DepthViews:

@@ -33,12 +33,10 @@ _GROUND_PERCENTILE = 2.0
 class Levelling:
     """The rigid motion ``p' = rotation @ p + translation`` into a Z-up world with its floor at z = 0.
 
-    Camera 0 ends above the origin and looks along +X.
-
     Attributes:
         rotation: Shape ``(3, 3)``, float64.
-        translation: [m], shape ``(3,)``, float64.
-        floor_found: False when gravity and height are only the cameras' word.
+        translation: [unit of the scene], shape ``(3,)``, float64.
+        floor_found: False when gravity and height are only a guess.
         note: A sentence about the guess, or None when the floor was found.
     """
 
@@ -50,6 +48,8 @@ class Levelling:
 
 def level_scene(gaussians: Gaussians, cameras: Cameras, seed: int = 0) -> Levelling:
     """Find the floor by RANSAC on points lifted from median depth and level the scene on it.
+
+    Camera 0 ends above the origin and looks along +X.
 
     The floor is the plane with most points on it and fewest below it among those that lie below every camera and
     are tilted at most 35 degrees from the mean image y axis; least squares on its inliers and then on
@@ -74,7 +74,7 @@ def level_scene(gaussians: Gaussians, cameras: Cameras, seed: int = 0) -> Levell
     first, forward = views.positions[0], views.world_to_camera[0, 2, :3]
     plane = _find_floor(points, normals, views.positions, prior_up, rng)
     if plane is not None:
-        up, offset = _refine_on_gaussians(*plane, gaussians, _TOLERANCE * _median_range(points, first))
+        up, offset = refine_on_gaussians(*plane, gaussians, _TOLERANCE * _median_range(points, first))
         note = None
     else:
         up = prior_up
@@ -99,7 +99,7 @@ def _median_range(points: np.ndarray, eye: np.ndarray) -> float:
     return float(np.median(np.linalg.norm(points - eye, axis=1)))
 
 
-def _refine_on_gaussians(
+def refine_on_gaussians(
     up: np.ndarray, offset: float, gaussians: Gaussians, tolerance: float
 ) -> tuple[np.ndarray, float]:
     """Least squares on the centres of the Gaussians near the plane, weighted by opacity.
@@ -113,11 +113,11 @@ def _refine_on_gaussians(
         near = np.abs(means @ up - offset) < reach
         if opacities[near].sum() <= 0 or near.sum() < 3:
             break
-        up, offset, _ = _fit_plane(means[near], opacities[near], up)
+        up, offset, _ = fit_plane(means[near], opacities[near], up)
     return up, offset
 
 
-def _fit_plane(points: np.ndarray, weights: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
+def fit_plane(points: np.ndarray, weights: np.ndarray, up: np.ndarray) -> tuple[np.ndarray, float, np.ndarray]:
     """Weighted least squares: normal on the side of ``up``, offset, and standard deviations in ascending order."""
     centre = np.average(points, axis=0, weights=weights)
     variance, axes = np.linalg.eigh(np.cov((points - centre).T, aweights=weights, bias=True))
@@ -163,7 +163,7 @@ def _find_floor(
         inliers = candidates[np.abs(candidates @ up - offset) < reach]
         if len(inliers) < 3:
             return None
-        up, offset, extent = _fit_plane(inliers, np.ones(len(inliers)), prior_up)
+        up, offset, extent = fit_plane(inliers, np.ones(len(inliers)), prior_up)
     heights = points @ up - offset
     num_inliers = (np.abs(candidates @ up - offset) < tolerance).sum()
     is_floor = num_inliers >= _MIN_INLIER_SHARE * len(points) and extent[1] >= _MIN_EXTENT * unit

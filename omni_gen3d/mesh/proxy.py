@@ -8,10 +8,11 @@ from collections.abc import Callable
 import numpy as np
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.mesh.depth_views import render_depth_views
+from omni_gen3d.mesh.depth_views import DepthViews, render_depth_views
 from omni_gen3d.mesh.floor import snap_floor
 from omni_gen3d.mesh.free_space import spawn_poses, standable_floor, traversable_floor
 from omni_gen3d.mesh.labels import label_faces, split_parts
+from omni_gen3d.mesh.refine import refine
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.mesh.scoring import depth_agreement, floor_flatness
 from omni_gen3d.mesh.slab import floor_slab
@@ -60,7 +61,29 @@ def build_proxy(
     report = progress or (lambda fraction: None)
     views = render_depth_views(gaussians, spread_cameras(cameras, _NUM_VIEWS))
     report(0.5)
-    tsdf, floor = snap_floor(fuse(views, voxel_size), views.points)
+    return proxy_of_views(
+        gaussians,
+        views,
+        robot_radius=robot_radius,
+        robot_height=robot_height,
+        voxel_size=voxel_size,
+        max_faces=max_faces,
+        progress=progress,
+    )
+
+
+def proxy_of_views(
+    gaussians: Gaussians,
+    views: DepthViews,
+    *,
+    robot_radius: float = 0.25,
+    robot_height: float = 1.0,
+    voxel_size: float = 0.05,
+    max_faces: int = 20_000,
+    progress: Callable[[float], None] | None = None,
+) -> CollisionProxy:
+    report = progress or (lambda fraction: None)
+    tsdf, floor = snap_floor(refine(fuse(views, voxel_size), gaussians), views.points)
     if not tsdf.free.any():
         raise InputError("the cameras see no free space: their surfaces are closer than a voxel. Check the scale.")
     report(0.7)

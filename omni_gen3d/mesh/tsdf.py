@@ -14,7 +14,8 @@ from omni_gen3d.mesh.depth_views import DepthViews
 TRUNCATION_VOXELS = 3.0
 # Distances keep this far from 0 [truncations], so that no mesh vertex falls on a voxel centre.
 MIN_DISTANCE = 0.02
-_MAX_VOXELS = 12_000_000
+# Of the grid of the asked voxel size, and of the finer one that takes its place where this many suffice.
+_MAX_VOXELS, _MAX_FINE_VOXELS = 12_000_000, 24_000_000
 _LAYERS_A_TASK = 8
 # Beyond this depth a surface is not modelled; rays still prove the space up to it empty.
 _FAR_CLIP_M = 12.0
@@ -25,6 +26,7 @@ _BOUNDS_PERCENTILES = (0.5, 99.5)
 _CAMERA_CLEARANCE_M = 0.2
 # Loose solid specks up to this volume are floaters; a 12 cm column stands on the floor and is not loose.
 _FLOATER_M3 = 0.02
+_PASSAGE_M = 0.125
 
 
 @dataclass(frozen=True)
@@ -62,31 +64,61 @@ class Tsdf:
 def fuse(views: DepthViews, voxel_size: float) -> Tsdf:
     """Fuse depth maps into a TSDF (Curless and Levoy 1996) over a bounded region, and clean it.
 
-    A voxel within the truncation behind a surface averages what the cameras say; one that every camera finds hidden
-    or outside its picture stays solid. Small loose solids (floaters) are emptied, then all free space but the largest
-    connected piece is filled.
+    A voxel within the truncation behind a surface averages what the cameras say, by distance to the surface's tangent
+    plane and weighted by incidence; one that every camera finds hidden or outside its picture stays solid. Where the
+    region is small enough the voxels near surfaces are halved. Small loose solids (floaters) are emptied, then all
+    free space but the largest connected piece is filled.
 
     Args:
         views: Depth of the levelled, metric scene.
-        voxel_size: [m].
+        voxel_size: Of the coarse grid [m].
     """
     origin, shape = _region(views, voxel_size)
-    distance = np.full(shape, -1.0, np.float32)
-    surface_seen = np.zeros(shape, np.bool_)
-    truncation = TRUNCATION_VOXELS * voxel_size
-    seen = (views.depth, views.world_to_camera, views.intrinsics)
-    grid = (origin, voxel_size, truncation, _FAR_CLIP_M, distance, surface_seen)
-    # Plain threads and not numba's, whose fallback aborts the process when another thread runs a parallel kernel.
-    with ThreadPoolExecutor() as pool:
-        layers = range(0, shape[0], _LAYERS_A_TASK)
-        tasks = [pool.submit(_integrate, i, min(i + _LAYERS_A_TASK, shape[0]), *seen, *grid) for i in layers]
-        for task in tasks:
-            task.result()
-    tsdf = Tsdf(distance, surface_seen, origin, voxel_size)
+    tsdf = _fuse_on(views, Tsdf(np.full(shape, -1.0, np.float32), np.zeros(shape, np.bool_), origin, voxel_size), None)
+    if 8 * tsdf.distance.size <= _MAX_FINE_VOXELS:
+        fine = Tsdf(_doubled(tsdf.distance), _doubled(tsdf.surface_seen), origin, voxel_size / 2)
+        tsdf = _fuse_on(views, fine, _near_surface(tsdf.distance))
     _clear_cameras(tsdf, views.positions)
     _remove_floaters(tsdf)
     _fill_pockets(tsdf)
     return tsdf
+
+
+def _fuse_on(views: DepthViews, tsdf: Tsdf, wanted: np.ndarray | None) -> Tsdf:
+    """Overwrite the voxels of a grid, or those of them whose parent in a grid of half the resolution is wanted."""
+    seen = (views.depth, views.incidence, views.world_to_camera, views.intrinsics)
+    truncation = TRUNCATION_VOXELS * tsdf.voxel_size
+    grid = (tsdf.origin, tsdf.voxel_size, truncation, _FAR_CLIP_M, tsdf.distance, tsdf.surface_seen)
+    everywhere = np.ones((1, 1, 1), np.bool_)
+    # Plain threads and not numba's, whose fallback aborts the process when another thread runs a parallel kernel.
+    with ThreadPoolExecutor() as pool:
+        size = tsdf.distance.shape[0]
+        tasks = [
+            pool.submit(
+                _integrate,
+                i,
+                min(i + _LAYERS_A_TASK, size),
+                *seen,
+                *grid,
+                wanted is not None,
+                everywhere if wanted is None else wanted,
+            )
+            for i in range(0, size, _LAYERS_A_TASK)
+        ]
+        for task in tasks:
+            task.result()
+    return tsdf
+
+
+def _doubled(values: np.ndarray) -> np.ndarray:
+    return values.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+
+
+def _near_surface(distance: np.ndarray) -> np.ndarray:
+    """Voxels that are neither all free nor all unseen together with their neighbours, shape ``(X, Y, Z)``, bool."""
+    plain = (distance >= 1.0) | (distance <= -1.0)
+    highest, lowest = ndimage.maximum_filter(distance, 3), ndimage.minimum_filter(distance, 3)
+    return ~(plain & (highest == lowest))
 
 
 def _region(views: DepthViews, voxel_size: float) -> tuple[np.ndarray, tuple[int, int, int]]:
@@ -114,6 +146,7 @@ def _integrate(
     first: int,
     last: int,
     depth: np.ndarray,
+    incidence: np.ndarray,
     world_to_camera: np.ndarray,
     intrinsics: np.ndarray,
     origin: np.ndarray,
@@ -122,6 +155,8 @@ def _integrate(
     far_clip: float,
     distance: np.ndarray,
     surface_seen: np.ndarray,
+    in_part: bool,
+    wanted: np.ndarray,
 ) -> None:
     num_cameras, height, width = depth.shape
     _, size_y, size_z = distance.shape
@@ -130,9 +165,11 @@ def _integrate(
         for j in range(size_y):
             y = origin[1] + (j + 0.5) * voxel_size
             for k in range(size_z):
+                if in_part and not wanted[i // 2, j // 2, k // 2]:
+                    continue
                 z = origin[2] + (k + 0.5) * voxel_size
                 total = 0.0
-                count = 0
+                total_weight = 0.0
                 seen = False
                 for c in range(num_cameras):
                     m = world_to_camera[c]
@@ -153,16 +190,25 @@ def _integrate(
                     surface = depth[c, row, column]
                     if surface <= 0.0:
                         continue
-                    ahead = (surface - in_depth) / truncation
+                    facing = incidence[c, row, column]
+                    if surface - in_depth < -truncation:
+                        continue
+                    a, b = (u - intrinsics[c, 0, 2]) / fx, (v - intrinsics[c, 1, 2]) / fy
+                    ahead = (surface - in_depth) * np.sqrt(a * a + b * b + 1.0) * facing / truncation
                     if ahead < -1.0:
                         continue
                     seen = seen or ahead < 1.0
-                    total += min(ahead, 1.0)
-                    count += 1
-                if count > 0:
-                    mean = total / count
+                    # Far before a surface its slope does not matter; behind it a camera's word fades.
+                    weight = facing * (1.0 + ahead) if ahead < 0.0 else facing + (1.0 - facing) * min(ahead, 1.0)
+                    total += weight * min(ahead, 1.0)
+                    total_weight += weight
+                if total_weight > 0.0:
+                    mean = total / total_weight
                     distance[i, j, k] = max(mean, MIN_DISTANCE) if mean > 0.0 else min(mean, -MIN_DISTANCE)
                     surface_seen[i, j, k] = seen
+                else:
+                    distance[i, j, k] = -1.0
+                    surface_seen[i, j, k] = False
 
 
 def _clear_cameras(tsdf: Tsdf, positions: np.ndarray) -> None:
@@ -197,8 +243,19 @@ def _remove_floaters(tsdf: Tsdf) -> None:
 
 
 def _fill_pockets(tsdf: Tsdf) -> None:
-    labels, count = components(tsdf.free)
-    if count <= 1:
+    """Fill free space that is not connected to the largest piece of it by a passage of about ``_PASSAGE_M``.
+
+    Through a hole in the splat of a box the cameras see its inside, which is no place for a robot.
+    """
+    rounds = max(1, round(_PASSAGE_M / (2 * tsdf.voxel_size) - 0.5))
+    around = np.ones((3, 3, 3))
+    free = tsdf.free
+    labels, count = components(ndimage.binary_erosion(free, around, rounds, border_value=1))
+    if count == 0:
+        labels, count, rounds = *components(free), 0
+    if count == 0:
         return
     largest = 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    tsdf.distance[(labels != largest) & (labels > 0)] = -1.0
+    reached = ndimage.binary_dilation(labels == largest, around, rounds + 1, mask=free)
+    tsdf.distance[free & ~reached] = -1.0
+    tsdf.surface_seen[free & ~reached] = False

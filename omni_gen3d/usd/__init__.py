@@ -10,6 +10,7 @@ if TYPE_CHECKING:
     from omni_gen3d.usd.environment import read_environment as read_environment
     from omni_gen3d.usd.environment import write_environment as write_environment
     from omni_gen3d.usd.manifest import Manifest as Manifest
+    from omni_gen3d.usd.package import package_usdz as package_usdz
     from omni_gen3d.usd.target import check_target as check_target
     from omni_gen3d.usd.validation import Finding as Finding
     from omni_gen3d.usd.validation import validate as validate
@@ -19,6 +20,7 @@ _PUBLIC = {
     "Finding": "omni_gen3d.usd.validation",
     "Manifest": "omni_gen3d.usd.manifest",
     "check_target": "omni_gen3d.usd.target",
+    "package_usdz": "omni_gen3d.usd.package",
     "read_environment": "omni_gen3d.usd.environment",
     "validate": "omni_gen3d.usd.validation",
     "write_environment": "omni_gen3d.usd.environment",

@@ -30,15 +30,35 @@ def author_collision(stage: Usd.Stage, path: str, parts: tuple[ProxyPart, ...]) 
         raise InputError("the collision proxy has 0 parts; at least 1 is needed.")
     UsdGeom.Imageable(stage.GetPrimAtPath(path)).CreatePurposeAttr(UsdGeom.Tokens.guide)
     material = _author_material(stage, f"{path}/{MATERIAL_NAME}")
-    taken = {MATERIAL_NAME}
+    # Hulls of a hollow room close its door and its inside; only the triangles themselves collide right.
+    _author_parts(stage, path, parts, set(), material, UsdPhysics.Tokens.none)
+
+
+def author_convex_collision(
+    stage: Usd.Stage, path: str, mesh_layer: str, parts: tuple[ProxyPart, ...], convex_parts: tuple[ProxyPart, ...]
+) -> None:
+    """Define the colliders of ``mesh_layer`` below ``path``, convex pieces in the place of its objects.
+
+    The shell is a payload, not stored again; the objects are switched off.
+
+    Args:
+        stage: Where to.
+        path: Of a prim whose own layer lies beside ``mesh_layer``.
+        mesh_layer: Relative path of the layer that ``author_collision`` made of ``parts``.
+        parts: What is in that layer.
+        convex_parts: Convex meshes; may take the name of the object that they stand for.
+
+    Raises:
+        InputError: A name is taken or no USD identifier, or a mesh holds no triangle.
+    """
+    stage.GetPrimAtPath(path).GetPayloads().AddPayload(mesh_layer)
+    material = UsdShade.Material.Define(stage, f"{path}/{MATERIAL_NAME}")
+    names = {part.name for part in convex_parts}
     for part in parts:
-        if not Tf.IsValidIdentifier(part.name) or part.name in taken:
-            raise InputError(
-                f"part name '{part.name}' cannot be used; names are unique, hold letters, digits and '_' only, do not "
-                f"start with a digit and differ from '{MATERIAL_NAME}'."
-            )
-        taken.add(part.name)
-        _author_part(stage, f"{path}/{part.name}", part, material)
+        if part.label == "object" and part.name not in names:
+            stage.OverridePrim(f"{path}/{part.name}").SetActive(False)
+    shell = {part.name for part in parts if part.label != "object"}
+    _author_parts(stage, path, convex_parts, shell, material, UsdPhysics.Tokens.convexHull)
 
 
 def read_parts(prim: Usd.Prim) -> tuple[ProxyPart, ...]:
@@ -68,7 +88,26 @@ def _author_material(stage: Usd.Stage, path: str) -> UsdShade.Material:
     return material
 
 
-def _author_part(stage: Usd.Stage, path: str, part: ProxyPart, material: UsdShade.Material) -> None:
+def _author_parts(
+    stage: Usd.Stage,
+    path: str,
+    parts: tuple[ProxyPart, ...],
+    taken: set[str],
+    material: UsdShade.Material,
+    approximation: str,
+) -> None:
+    taken = {MATERIAL_NAME, *taken}
+    for part in parts:
+        if not Tf.IsValidIdentifier(part.name) or part.name in taken:
+            raise InputError(
+                f"part name '{part.name}' cannot be used; names are unique, hold letters, digits and '_' only, do not "
+                f"start with a digit and differ from '{MATERIAL_NAME}'."
+            )
+        taken.add(part.name)
+        _author_part(stage, f"{path}/{part.name}", part, material, approximation)
+
+
+def _author_part(stage: Usd.Stage, path: str, part: ProxyPart, material: UsdShade.Material, approximation: str) -> None:
     vertices = np.ascontiguousarray(part.mesh.vertices, dtype=np.float32)
     faces = np.ascontiguousarray(part.mesh.faces, dtype=np.int32)
     if len(faces) == 0 or not np.isfinite(vertices).all():
@@ -87,8 +126,7 @@ def _author_part(stage: Usd.Stage, path: str, part: ProxyPart, material: UsdShad
 
     prim = mesh.GetPrim()
     UsdPhysics.CollisionAPI.Apply(prim)
-    # Hulls of a hollow room close its door and its inside; only the triangles themselves collide right.
-    UsdPhysics.MeshCollisionAPI.Apply(prim).CreateApproximationAttr(UsdPhysics.Tokens.none)
+    UsdPhysics.MeshCollisionAPI.Apply(prim).CreateApproximationAttr(approximation)
     UsdShade.MaterialBindingAPI.Apply(prim).Bind(material, UsdShade.Tokens.weakerThanDescendants, "physics")
     UsdSemantics.LabelsAPI.Apply(prim, LABEL_TAXONOMY).CreateLabelsAttr([part.label])
 

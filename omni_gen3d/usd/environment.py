@@ -3,8 +3,9 @@
 ::
 
     environment.usda   Z-up, metres; /World (assembly) over /World/Environment (component), which composes by reference
-                       under any prim: Splats, Collision and Cameras are payloads
-    splats.usdc collision.usdc cameras.usdc   preview.png   environment.yaml
+                       under any prim: Splats, Collision and Cameras are payloads, variants choose among colliders
+    splats.usdc cameras.usdc collision.usdc collision_convex.usdc   splats.0000.usdc ... where a count changes
+    preview.png environment.yaml
 """
 
 from __future__ import annotations
@@ -16,19 +17,31 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-from pxr import Kind, Usd, UsdGeom
+from pxr import Usd
 
 import omni_gen3d
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import Cameras, Gaussians, GeneratedScene, ProxyPart
+from omni_gen3d.types import Cameras, Gaussians, GaussianSequence, GeneratedScene, ProxyPart
+from omni_gen3d.usd.appearance import Appearance
 from omni_gen3d.usd.cameras import author_cameras, read_cameras
-from omni_gen3d.usd.collision import author_collision, read_parts
-from omni_gen3d.usd.manifest import DESCRIBED_FILES, SCHEMA_VERSION, FileDigest, Manifest, Point
+from omni_gen3d.usd.collision import author_collision, author_convex_collision, read_parts
+from omni_gen3d.usd.manifest import SCHEMA_VERSION, FileDigest, Manifest, Point
+from omni_gen3d.usd.root_layer import (
+    CAMERAS_PATH,
+    COLLISION_PATH,
+    COLLISIONS,
+    SPLATS_PATH,
+    Collision,
+    select_variants,
+    write_root,
+)
+from omni_gen3d.usd.sequence import sequence_extent, write_sequence
 from omni_gen3d.usd.splats import author_splats, gaussians_extent, read_splats
 from omni_gen3d.usd.stage import new_stage, open_stage, reading, save_stage
 from omni_gen3d.usd.target import (
     CAMERAS_NAME,
     COLLISION_NAME,
+    CONVEX_NAME,
     MANIFEST_NAME,
     PREVIEW_NAME,
     ROOT_NAME,
@@ -36,18 +49,10 @@ from omni_gen3d.usd.target import (
     replacing,
 )
 
-ENVIRONMENT_PATH = "/World/Environment"
-# Prim below /World/Environment -> its type and the layer that a payload brings.
-PAYLOADS = {
-    "Splats": ("ParticleField3DGaussianSplat", SPLATS_NAME),
-    "Collision": ("Xform", COLLISION_NAME),
-    "Cameras": ("Xform", CAMERAS_NAME),
-}
-
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment folder in memory, in the frame of its ``/World``."""
+    """An environment folder in memory, in the frame of its ``/World``; no parts where no collider is selected."""
 
     directory: Path
     manifest: Manifest
@@ -56,30 +61,54 @@ class Environment:
     parts: tuple[ProxyPart, ...]
 
 
-def write_environment(scene: GeneratedScene, directory: Path | str) -> Path:
+def write_environment(
+    scene: GeneratedScene, directory: Path | str, *, half: bool = False, collision: Collision = "mesh"
+) -> Path:
     """Write ``scene`` as the folder ``directory`` and return the path of its ``environment.usda``.
 
-    The same scene gives the same bytes in every file.
+    The same scene gives the same bytes in every file. Without a proxy the only variant of ``collision`` is ``none``;
+    without convex pieces ``convex`` is the same as ``mesh``.
+
+    Args:
+        scene: What to write.
+        directory: The folder, see ``check_target``.
+        half: Half the size: half precision for what it is fit for (see ``quantities_fit_for_half``).
+        collision: The variant of the collider that is selected when the environment is opened.
 
     Raises:
         InputError: The folder cannot be written (see ``check_target``), or a value of the scene is out of range.
     """
+    if collision not in COLLISIONS:
+        raise InputError(f"collision is '{collision}'; allowed are {', '.join(COLLISIONS)}.")
     with replacing(directory) as folder:
-        _write_splats(scene, folder / SPLATS_NAME)
-        _write_collision(scene, folder / COLLISION_NAME)
+        _write_splats(scene, folder, half)
+        colliders = _write_collision(scene, folder)
         _write_cameras(scene, folder / CAMERAS_NAME)
-        _write_root(folder / ROOT_NAME)
+        _write_root(scene, folder / ROOT_NAME, colliders, collision)
         _write_preview(scene, folder / PREVIEW_NAME)
-        files = {name: FileDigest.of(folder / name) for name in DESCRIBED_FILES}
+        files = {file.name: FileDigest.of(file) for file in sorted(folder.iterdir())}
         _describe(scene, files).write(folder / MANIFEST_NAME)
     return Path(directory).expanduser().resolve() / ROOT_NAME
 
 
-def read_environment(directory: Path | str) -> Environment:
+def read_environment(
+    directory: Path | str,
+    *,
+    collision: Collision | None = None,
+    appearance: Appearance | None = None,
+    time: float | None = None,
+) -> Environment:
     """Read an environment folder back.
 
+    Args:
+        directory: The folder.
+        collision: Variant of the collider to read, the selected one where None.
+        appearance: Variant of the look to read, the selected one where None.
+        time: Frame of a scene that moves, its first where None.
+
     Raises:
-        InputError: A file is missing, unreadable or damaged, or does not hold what an environment holds.
+        InputError: A file is missing, unreadable or damaged, or does not hold what an environment holds; or a variant
+            does not exist.
     """
     folder = Path(directory).expanduser().resolve()
     manifest = Manifest.read(folder / MANIFEST_NAME)
@@ -89,42 +118,59 @@ def read_environment(directory: Path | str) -> Environment:
             f"{folder / damaged[0]} differs from its digest in the manifest; restore or generate it again."
         )
     stage = open_stage(folder / ROOT_NAME)
-    splats, collision, cameras = (stage.GetPrimAtPath(f"{ENVIRONMENT_PATH}/{name}") for name in PAYLOADS)
-    for name, prim in zip(PAYLOADS, (splats, collision, cameras), strict=True):
-        if not prim:
-            raise InputError(f"{folder / ROOT_NAME} has no prim {ENVIRONMENT_PATH}/{name}; generate it again.")
+    for path in (SPLATS_PATH, CAMERAS_PATH):
+        if not stage.GetPrimAtPath(path):
+            raise InputError(f"{folder / ROOT_NAME} has no prim {path}; generate it again.")
     with reading(folder / ROOT_NAME):
-        return Environment(folder, manifest, read_splats(splats), read_cameras(cameras), read_parts(collision))
+        select_variants(stage, collision=collision, appearance=appearance)
+        colliders = stage.GetPrimAtPath(COLLISION_PATH)
+        return Environment(
+            directory=folder,
+            manifest=manifest,
+            gaussians=read_splats(stage.GetPrimAtPath(SPLATS_PATH), time),
+            cameras=read_cameras(stage.GetPrimAtPath(CAMERAS_PATH)),
+            parts=read_parts(colliders) if colliders else (),
+        )
 
 
-def _write_splats(scene: GeneratedScene, path: Path) -> None:
+def _write_splats(scene: GeneratedScene, folder: Path, half: bool) -> None:
+    if isinstance(scene.gaussians, GaussianSequence):
+        write_sequence(scene.gaussians, folder, half=half)
+        return
     stage = new_stage("Splats")
-    author_splats(stage, "/Splats", scene.gaussians)
-    save_stage(stage, path)
+    author_splats(stage, "/Splats", scene.gaussians, half=half)
+    save_stage(stage, folder / SPLATS_NAME)
 
 
-def _write_collision(scene: GeneratedScene, path: Path) -> None:
+def _write_collision(scene: GeneratedScene, folder: Path) -> dict[Collision, str]:
+    """Write the layers of colliders; name the one of each variant."""
+    proxy = scene.proxy
+    if proxy is None:
+        return {}
     stage = new_stage("Collision")
-    author_collision(stage, "/Collision", scene.proxy.parts)
-    save_stage(stage, path)
+    author_collision(stage, "/Collision", proxy.parts)
+    save_stage(stage, folder / COLLISION_NAME)
+    if not proxy.convex_parts:
+        return {"mesh": COLLISION_NAME, "convex": COLLISION_NAME}
+    stage = new_stage("Collision")
+    author_convex_collision(stage, "/Collision", f"./{COLLISION_NAME}", proxy.parts, proxy.convex_parts)
+    save_stage(stage, folder / CONVEX_NAME)
+    return {"mesh": COLLISION_NAME, "convex": CONVEX_NAME}
 
 
 def _write_cameras(scene: GeneratedScene, path: Path) -> None:
-    stage = new_stage("Cameras")
+    stage = new_stage("Cameras", frames_per_second=_frames_per_second(scene))
     author_cameras(stage, "/Cameras", scene.cameras)
     save_stage(stage, path)
 
 
-def _write_root(path: Path) -> None:
-    stage = new_stage("World")
-    Usd.ModelAPI(stage.GetDefaultPrim()).SetKind(Kind.Tokens.assembly)
-    environment = UsdGeom.Xform.Define(stage, ENVIRONMENT_PATH).GetPrim()
-    Usd.ModelAPI(environment).SetKind(Kind.Tokens.component)
-    for name, (prim_type, layer) in PAYLOADS.items():
-        stage.DefinePrim(f"{ENVIRONMENT_PATH}/{name}", prim_type).GetPayloads().AddPayload(f"./{layer}")
-    collider = stage.GetPrimAtPath(f"{ENVIRONMENT_PATH}/Splats").CreateRelationship("omni_gen3d:collider")
-    collider.SetTargets([f"{ENVIRONMENT_PATH}/Collision"])
-    save_stage(stage, path)
+def _write_root(scene: GeneratedScene, path: Path, colliders: dict[Collision, str], collision: Collision) -> None:
+    num_frames = len(scene.gaussians) if isinstance(scene.gaussians, GaussianSequence) else None
+    write_root(path, colliders, collision if collision in colliders else "none", _frames_per_second(scene), num_frames)
+
+
+def _frames_per_second(scene: GeneratedScene) -> float | None:
+    return scene.gaussians.frames_per_second if isinstance(scene.gaussians, GaussianSequence) else None
 
 
 def _write_preview(scene: GeneratedScene, path: Path) -> None:
@@ -136,10 +182,8 @@ def _write_preview(scene: GeneratedScene, path: Path) -> None:
 
 def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
     provenance, proxy = scene.provenance, scene.proxy
-    splats_low, splats_high = gaussians_extent(scene.gaussians)
-    vertices = np.concatenate([part.mesh.vertices for part in proxy.parts])
-    low, high = np.minimum(splats_low, vertices.min(axis=0)), np.maximum(splats_high, vertices.max(axis=0))
-    floor_height = proxy.scores.get("floor_height_m")
+    scores = {} if proxy is None else proxy.scores
+    floor_height = scores.get("floor_height_m")
     return Manifest(
         schema_version=SCHEMA_VERSION,
         title=_title(scene),
@@ -149,12 +193,12 @@ def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
         seed=provenance.seed,
         model=provenance.model,
         model_sha256=provenance.model_sha256,
-        num_gaussians=len(scene.gaussians),
-        bounds_m=(_point(low), _point(high)),
+        num_gaussians=_count(scene.gaussians),
+        bounds_m=_bounds(scene),
         floor_height_m=None if floor_height is None else float(floor_height),
-        spawn_poses=proxy.spawn_poses,
-        proxy={name: score.item() if isinstance(score, np.generic) else score for name, score in proxy.scores.items()},
-        warnings=proxy.warnings,
+        spawn_poses=() if proxy is None else proxy.spawn_poses,
+        proxy={name: score.item() if isinstance(score, np.generic) else score for name, score in scores.items()},
+        warnings=() if proxy is None else proxy.warnings,
         notes=provenance.notes,
         files=files,
         tool_versions={
@@ -164,8 +208,21 @@ def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
             "torch": str(torch.__version__),
         },
         timings_s=dict(scene.timings_s),
-        free_space=proxy.free_space,
+        free_space=None if proxy is None else proxy.free_space,
     )
+
+
+def _count(gaussians: Gaussians | GaussianSequence) -> int:
+    return max(map(len, gaussians.frames)) if isinstance(gaussians, GaussianSequence) else len(gaussians)
+
+
+def _bounds(scene: GeneratedScene) -> tuple[Point, Point]:
+    gaussians = scene.gaussians
+    low, high = sequence_extent(gaussians) if isinstance(gaussians, GaussianSequence) else gaussians_extent(gaussians)
+    if scene.proxy is not None:
+        vertices = np.concatenate([part.mesh.vertices for part in (*scene.proxy.parts, *scene.proxy.convex_parts)])
+        low, high = np.minimum(low, vertices.min(axis=0)), np.maximum(high, vertices.max(axis=0))
+    return _point(low), _point(high)
 
 
 def _point(values: np.ndarray) -> Point:
@@ -175,6 +232,7 @@ def _point(values: np.ndarray) -> Point:
 
 def _title(scene: GeneratedScene) -> str:
     provenance = scene.provenance
-    if provenance.prompt:
-        return " ".join(provenance.prompt.split())
-    return f"From a picture ({provenance.input_sha256[:12]})" if provenance.input_sha256 else "Untitled"
+    words = " ".join((provenance.title or provenance.prompt or "").split())
+    if words or not provenance.input_sha256:
+        return words or "Untitled"
+    return f"From a {'file' if provenance.model == 'file' else 'picture'} ({provenance.input_sha256[:12]})"

@@ -13,12 +13,11 @@ import yaml
 from omni_gen3d.errors import InputError
 from omni_gen3d.types import FreeSpace, SpawnPose
 from omni_gen3d.usd.free_space import decode_free_space, encode_free_space
-from omni_gen3d.usd.target import ENVIRONMENT_FILES, MANIFEST_NAME
+from omni_gen3d.usd.target import MANIFEST_NAME, REQUIRED_FILES, is_described_file
 
 SCHEMA_VERSION = 1
 # A hundred times what a room needs; a larger file is not read into memory.
 MAX_MANIFEST_BYTES = 4 * 2**20
-DESCRIBED_FILES = [name for name in ENVIRONMENT_FILES if name != MANIFEST_NAME]
 
 Point = tuple[float, float, float]
 Score = float | int | bool | None
@@ -46,7 +45,7 @@ class Manifest:
         title: One line for a list of environments.
         kind: ``static`` or ``dynamic``.
         prompt, input_sha256, seed, model, model_sha256: See ``omni_gen3d.types.Provenance``.
-        num_gaussians: Number of splats.
+        num_gaussians: Number of splats; of a scene that moves, the largest at any time.
         bounds_m: Low and high corner of a box around every splat (three sigma) and every collider [m].
         floor_height_m: Height of the floor [m], None when none was seen.
         spawn_poses: Where a robot can stand.
@@ -56,7 +55,7 @@ class Manifest:
         files: Digest of every other file of the folder, by name.
         tool_versions: Version of each tool that took part, by name.
         timings_s: Seconds of each stage; the one entry that differs between two runs of the same input.
-        free_space: Voxels known to be empty.
+        free_space: Voxels known to be empty, None in an environment without a collision proxy.
     """
 
     schema_version: int
@@ -77,7 +76,7 @@ class Manifest:
     files: dict[str, FileDigest]
     tool_versions: dict[str, str]
     timings_s: dict[str, float]
-    free_space: FreeSpace = field(compare=False, repr=False)
+    free_space: FreeSpace | None = field(compare=False, repr=False)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, dictionaries and scalars, as written to YAML."""
@@ -89,7 +88,7 @@ class Manifest:
         ]
         plain["warnings"], plain["notes"] = list(self.warnings), list(self.notes)
         plain["files"] = {name: {"sha256": file.sha256, "bytes": file.bytes} for name, file in self.files.items()}
-        plain["free_space"] = encode_free_space(self.free_space)
+        plain["free_space"] = None if self.free_space is None else encode_free_space(self.free_space)
         return plain
 
     @classmethod
@@ -134,7 +133,7 @@ class Manifest:
                     name: _number(f"timings_s.{name}", seconds)
                     for name, seconds in _mapping("timings_s", values["timings_s"])
                 },
-                "free_space": decode_free_space(values["free_space"]),
+                "free_space": None if values["free_space"] is None else decode_free_space(values["free_space"]),
             }
         )
 
@@ -156,9 +155,9 @@ class Manifest:
         Manifest.from_dict(values)
         text = yaml.safe_dump(values, sort_keys=False, default_flow_style=None, allow_unicode=True, width=120)
         if len(text.encode()) > MAX_MANIFEST_BYTES:
+            remedy = "" if self.free_space is None else f"; use larger voxels than {self.free_space.voxel_size} m"
             raise InputError(
-                f"the manifest would take {len(text.encode())} bytes, at most {MAX_MANIFEST_BYTES} are allowed; "
-                f"use larger voxels than {self.free_space.voxel_size} m."
+                f"the manifest would take {len(text.encode())} bytes, at most {MAX_MANIFEST_BYTES} are allowed{remedy}."
             )
         path.write_text(text, encoding="utf-8", newline="\n")
 
@@ -243,7 +242,8 @@ def _spawn_pose(value: Any) -> SpawnPose:
 
 
 def _file_digests(value: Any) -> dict[str, FileDigest]:
-    _expect_keys("files", value, DESCRIBED_FILES)
+    described = [name for name, _ in _mapping("files", value) if is_described_file(name)]
+    _expect_keys("files", value, [*(name for name in REQUIRED_FILES if name != MANIFEST_NAME), *described])
     for name, entry in value.items():
         _expect_keys(f"files.{name}", entry, ["sha256", "bytes"])
         _expect_text(f"files.{name}.sha256", entry["sha256"])

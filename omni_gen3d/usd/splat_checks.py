@@ -10,8 +10,9 @@ from collections.abc import Iterator
 import numpy as np
 from pxr import Gf, Usd, UsdGeom, UsdVol
 
+from omni_gen3d.usd.appearance import stated_gain
 from omni_gen3d.usd.findings import Finding, error, warning
-from omni_gen3d.usd.splats import SUPPORT_SIGMA
+from omni_gen3d.usd.splats import QUANTITIES, SUPPORT_SIGMA
 
 _UNIT_TOLERANCE = 1e-3
 # float32 rounding of positions that are tens of metres away.
@@ -23,6 +24,9 @@ def check_splats(prim: Usd.Prim) -> Iterator[Finding]:
     splat = UsdVol.ParticleField3DGaussianSplat(prim)
     yield from _check_types(prim)
     yield from _check_tokens(splat)
+    problem = stated_gain(prim).problem()
+    if problem is not None:
+        yield error(prim.GetPath(), problem)
     degree_attribute = splat.GetRadianceSphericalHarmonicsDegreeAttr()
     degree = degree_attribute.Get()
     if not degree_attribute.HasAuthoredValue():
@@ -31,28 +35,53 @@ def check_splats(prim: Usd.Prim) -> Iterator[Finding]:
         yield error(degree_attribute.GetPath(), f"is {degree}; expected 0, 1, 2 or 3.")
         return
     yield from _check_harmonics_metadata(splat, (degree + 1) ** 2)
-    for time in _sampled_times(splat):
+    for time in _times(prim):
         yield from _check_arrays(splat, (degree + 1) ** 2, time)
 
 
-def _arrays(splat: UsdVol.ParticleField3DGaussianSplat) -> dict[str, tuple[Usd.Attribute, Usd.Attribute]]:
+def check_times(prim: Usd.Prim) -> Iterator[Finding]:
+    """Check that a stage whose splats move says when."""
+    times = _sample_times(prim)
+    stage = prim.GetStage()
+    if not times:
+        return
+    if not (stage.HasAuthoredTimeCodeRange() and stage.HasAuthoredMetadata("timeCodesPerSecond")):
+        yield error(prim.GetPath(), "moves, but the stage authors no startTimeCode, endTimeCode or timeCodesPerSecond.")
+    elif times[0] < stage.GetStartTimeCode() or times[-1] > stage.GetEndTimeCode():
+        yield error(
+            prim.GetPath(),
+            f"is sampled from {times[0]:g} to {times[-1]:g}, but the stage lasts from {stage.GetStartTimeCode():g} to "
+            f"{stage.GetEndTimeCode():g}.",
+        )
+    for name, pair in _arrays(prim).items():
+        if all(attribute.Get() is None for attribute in pair):
+            yield warning(prim.GetPath(), f"has no {name} without a time; a program that knows no time shows nothing.")
+
+
+def count_particles(prim: Usd.Prim) -> int:
+    """How many particles there are at the time of the most."""
+    return max(len(_value(_arrays(prim)["positions"], time)) for time in _times(prim))
+
+
+def _arrays(prim: Usd.Prim) -> dict[str, tuple[Usd.Attribute, Usd.Attribute]]:
     """The float attribute and its half-precision twin, which counts where the first is not authored."""
+    names = {"positions": "means", "orientations": "quats", "scales": "scales", "opacities": "opacities"}
     return {
-        "positions": (splat.GetPositionsAttr(), splat.GetPositionshAttr()),
-        "orientations": (splat.GetOrientationsAttr(), splat.GetOrientationshAttr()),
-        "scales": (splat.GetScalesAttr(), splat.GetScaleshAttr()),
-        "opacities": (splat.GetOpacitiesAttr(), splat.GetOpacitieshAttr()),
-        "harmonics": (
-            splat.GetRadianceSphericalHarmonicsCoefficientsAttr(),
-            splat.GetRadianceSphericalHarmonicsCoefficientshAttr(),
-        ),
+        shown: (
+            prim.GetAttribute(QUANTITIES[name].name(half=False)),
+            prim.GetAttribute(QUANTITIES[name].name(half=True)),
+        )
+        for shown, name in {**names, "harmonics": "sh"}.items()
     }
 
 
-def _sampled_times(splat: UsdVol.ParticleField3DGaussianSplat) -> list[Usd.TimeCode]:
-    pairs = _arrays(splat).values()
-    times = sorted({time for pair in pairs for attribute in pair for time in attribute.GetTimeSamples()})
-    return [Usd.TimeCode(time) for time in times] or [Usd.TimeCode.Default()]
+def _sample_times(prim: Usd.Prim) -> list[float]:
+    pairs = _arrays(prim).values()
+    return sorted({time for pair in pairs for attribute in pair for time in attribute.GetTimeSamples()})
+
+
+def _times(prim: Usd.Prim) -> list[Usd.TimeCode]:
+    return [Usd.TimeCode(time) for time in _sample_times(prim)] or [Usd.TimeCode.Default()]
 
 
 def _check_types(prim: Usd.Prim) -> Iterator[Finding]:
@@ -75,7 +104,7 @@ def _check_tokens(splat: UsdVol.ParticleField3DGaussianSplat) -> Iterator[Findin
 
 
 def _check_harmonics_metadata(splat: UsdVol.ParticleField3DGaussianSplat, num_coefficients: int) -> Iterator[Finding]:
-    for attribute in _arrays(splat)["harmonics"]:
+    for attribute in _arrays(splat.GetPrim())["harmonics"]:
         if not attribute.HasAuthoredValue():
             continue
         element_size = attribute.GetMetadata("elementSize")
@@ -92,7 +121,7 @@ def _check_arrays(
     splat: UsdVol.ParticleField3DGaussianSplat, num_coefficients: int, time: Usd.TimeCode
 ) -> Iterator[Finding]:
     path = splat.GetPath()
-    values = {name: _value(pair, time) for name, pair in _arrays(splat).items()}
+    values = {name: _value(pair, time) for name, pair in _arrays(splat.GetPrim()).items()}
     count = len(values["positions"])
     if count == 0:
         yield error(path, "holds 0 particles.")

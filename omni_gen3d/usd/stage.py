@@ -11,13 +11,22 @@ from pxr import Sdf, Tf, Usd, UsdGeom, UsdPhysics
 from omni_gen3d.errors import InputError
 
 
-def new_stage(root: str, prim_type: str = "Xform") -> Usd.Stage:
-    """An empty stage in memory, Z-up, in metres and kilograms, whose default prim is ``/<root>``; loads no payload."""
+def new_stage(root: str, *, frames_per_second: float | None = None, num_frames: int | None = None) -> Usd.Stage:
+    """An empty stage in memory, Z-up, in metres and kilograms, whose default prim is ``/<root>``; loads no payload.
+
+    With ``frames_per_second`` a time code is a frame; with ``num_frames`` the stage also says where they begin and end.
+    """
     stage = Usd.Stage.CreateInMemory(Usd.Stage.LoadNone)
-    stage.SetDefaultPrim(stage.DefinePrim(f"/{root}", prim_type))
+    stage.SetDefaultPrim(stage.DefinePrim(f"/{root}", "Xform"))
     UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.z)
     UsdGeom.SetStageMetersPerUnit(stage, 1.0)
     UsdPhysics.SetStageKilogramsPerUnit(stage, 1.0)
+    if frames_per_second is not None:
+        stage.SetTimeCodesPerSecond(frames_per_second)
+        stage.SetFramesPerSecond(frames_per_second)
+    if num_frames is not None:
+        stage.SetStartTimeCode(0)
+        stage.SetEndTimeCode(num_frames - 1)
     return stage
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterator
@@ -15,9 +16,25 @@ MANIFEST_NAME = "environment.yaml"
 ROOT_NAME = "environment.usda"
 SPLATS_NAME = "splats.usdc"
 COLLISION_NAME = "collision.usdc"
+CONVEX_NAME = "collision_convex.usdc"
 CAMERAS_NAME = "cameras.usdc"
 PREVIEW_NAME = "preview.png"
-ENVIRONMENT_FILES = (ROOT_NAME, SPLATS_NAME, COLLISION_NAME, CAMERAS_NAME, PREVIEW_NAME, MANIFEST_NAME)
+PACKAGE_NAME = "environment.usdz"
+MAX_CLIPS = 10_000
+
+# What every environment holds; the others depend on the scene.
+REQUIRED_FILES = (ROOT_NAME, SPLATS_NAME, CAMERAS_NAME, PREVIEW_NAME, MANIFEST_NAME)
+_OPTIONAL_FILES = re.compile(rf"{re.escape(COLLISION_NAME)}|{re.escape(CONVEX_NAME)}|splats\.[0-9]{{4}}\.usdc")
+
+
+def clip_name(index: int) -> str:
+    """The layer that holds frame ``index`` of a scene whose number of splats changes."""
+    return f"splats.{index:04d}.usdc"
+
+
+def is_described_file(name: str) -> bool:
+    """Whether the manifest of an environment may describe a file of this name."""
+    return name != MANIFEST_NAME and (name in REQUIRED_FILES or _OPTIONAL_FILES.fullmatch(name) is not None)
 
 
 def check_target(directory: Path | str) -> Path:
@@ -79,7 +96,7 @@ def _check_replaceable(target: Path) -> None:
     if not target.is_dir():
         raise InputError(f"output folder '{target}' is an existing file. Choose another path.")
     names = {entry.name for entry in target.iterdir()}
-    foreign = sorted(names - set(ENVIRONMENT_FILES))
+    foreign = sorted(name for name in names - {MANIFEST_NAME, PACKAGE_NAME} if not is_described_file(name))
     if foreign or (names and MANIFEST_NAME not in names):
         found = f"it holds '{foreign[0]}'" if foreign else f"it has no {MANIFEST_NAME}"
         raise InputError(

@@ -33,6 +33,12 @@ def toy_environment(toy_scene: GeneratedScene, tmp_path: Path) -> Path:
 
 
 @pytest.fixture
+def toy_environment_in_pieces(toy_scene_in_pieces: GeneratedScene, tmp_path: Path) -> Path:
+    """The same room, the variant ``convex`` selected: its table is two hulls."""
+    return write_environment(toy_scene_in_pieces, tmp_path / "pieces", collision="convex")
+
+
+@pytest.fixture
 def drop_in_physx(tmp_path: Path) -> Drop:
     """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest, in PhysX."""
     return dropper(tmp_path / "drop_physx.usda", step_physx)

@@ -18,6 +18,12 @@ def test_boxes_rest_on_the_surface(toy_environment, drop_in_newton):
     assert heights[3] < -5
 
 
+def test_boxes_rest_on_convex_pieces(toy_environment_in_pieces, drop_in_newton):
+    """In Newton, a box over the seam of two hulls and one on the floor rest within 1 cm of the surface."""
+    heights = drop_in_newton(toy_environment_in_pieces, [(1.0, 1.0, 0.5), (0.0, 0.0, 0.0)])
+    np.testing.assert_allclose(heights, [0.5, 0.0], atol=0.01)
+
+
 @pytest.mark.parametrize("made", ["from_text", "from_picture", "by_converting"])
 def test_boxes_rest_at_every_spawn_pose(made, request, drop_in_newton):
     """In Newton, a box dropped at any spawn pose of a real environment rests within 1 cm of its floor."""

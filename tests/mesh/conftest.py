@@ -75,6 +75,11 @@ def six_moves(frames: int, width: int, height: int, eye: tuple[float, float, flo
 
 
 @pytest.fixture(scope="session")
+def scene_of_discs() -> Callable[..., Gaussians]:
+    return discs
+
+
+@pytest.fixture(scope="session")
 def room() -> Gaussians:
     """Floor, walls, ceiling, a box and a 12 cm column, with 3 mm of noise.
 

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import dataclasses
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
 from pxr import Usd, UsdGeom, UsdPhysics, UsdShade
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import GeneratedScene, ProxyPart, TriMesh
+from omni_gen3d.types import ProxyPart, TriMesh
 from omni_gen3d.usd.collision import author_collision, face_normals, read_parts
+
+if TYPE_CHECKING:
+    from tests.conftest import ToyScene
 
 
 def authored(parts: tuple[ProxyPart, ...]) -> Usd.Stage:
@@ -20,7 +24,7 @@ def authored(parts: tuple[ProxyPart, ...]) -> Usd.Stage:
     return stage
 
 
-def test_every_part_is_a_static_triangle_collider(toy_scene: GeneratedScene):
+def test_every_part_is_a_static_triangle_collider(toy_scene: ToyScene):
     """Each part is a guide mesh with a triangle collider, friction, no subdivision, and points out of the solid."""
     stage = authored(toy_scene.proxy.parts)
     children = stage.GetPrimAtPath("/Collision").GetChildren()
@@ -41,7 +45,7 @@ def test_every_part_is_a_static_triangle_collider(toy_scene: GeneratedScene):
         assert physics.GetRestitutionAttr().HasAuthoredValue()
 
 
-def test_normals_are_those_of_the_faces(toy_scene: GeneratedScene):
+def test_normals_are_those_of_the_faces(toy_scene: ToyScene):
     """On a box every face's normal has unit length and points away from the centre; a face without area has none."""
     mesh = toy_scene.proxy.parts[3].mesh
     normals = face_normals(mesh)
@@ -53,14 +57,14 @@ def test_normals_are_those_of_the_faces(toy_scene: GeneratedScene):
 
 
 @pytest.mark.parametrize("name", ["", "2nd", "a b", "a/b", "PhysicsMaterial", "table"])
-def test_names_that_cannot_be_prims_are_refused(toy_scene: GeneratedScene, name: str):
+def test_names_that_cannot_be_prims_are_refused(toy_scene: ToyScene, name: str):
     """A name that is no identifier, or is taken, is refused and not quietly changed."""
     floor = dataclasses.replace(toy_scene.proxy.parts[0], name=name)
     with pytest.raises(InputError, match="part name"):
         authored((toy_scene.proxy.parts[3], floor))
 
 
-def test_empty_proxies_are_refused(toy_scene: GeneratedScene):
+def test_empty_proxies_are_refused(toy_scene: ToyScene):
     """No part at all, and a part without a face, are refused."""
     with pytest.raises(InputError, match="0 parts"):
         authored(())
@@ -69,7 +73,7 @@ def test_empty_proxies_are_refused(toy_scene: GeneratedScene):
         authored((dataclasses.replace(toy_scene.proxy.parts[0], mesh=nothing),))
 
 
-def test_unlabelled_and_quad_meshes_are_refused_when_read(toy_scene: GeneratedScene):
+def test_unlabelled_and_quad_meshes_are_refused_when_read(toy_scene: ToyScene):
     """Reading names the mesh that lacks a label, and the one that is not made of triangles."""
     stage = authored(toy_scene.proxy.parts)
     prim = stage.GetPrimAtPath("/Collision")

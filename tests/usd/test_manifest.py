@@ -13,7 +13,8 @@ import yaml
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.types import FreeSpace, SpawnPose
-from omni_gen3d.usd.manifest import DESCRIBED_FILES, MAX_MANIFEST_BYTES, FileDigest, Manifest
+from omni_gen3d.usd.manifest import MAX_MANIFEST_BYTES, FileDigest, Manifest
+from omni_gen3d.usd.target import MANIFEST_NAME, REQUIRED_FILES
 
 
 def toy_manifest() -> Manifest:
@@ -33,7 +34,7 @@ def toy_manifest() -> Manifest:
         proxy={"faces": 12, "closed": False, "error_mm": None, "agreement": 0.1},
         warnings=("a: b",),
         notes=(),
-        files={name: FileDigest("0" * 64, 5) for name in DESCRIBED_FILES},
+        files={name: FileDigest("0" * 64, 5) for name in REQUIRED_FILES if name != MANIFEST_NAME},
         tool_versions={"openusd": "26.10"},
         timings_s={"write": 1e-5},
         free_space=FreeSpace(np.zeros((2, 3, 5), dtype=bool), np.zeros(3), 0.1),
@@ -45,6 +46,17 @@ def test_round_trip_through_yaml(tmp_path: Path):
     manifest = toy_manifest()
     manifest.write(tmp_path / "environment.yaml")
     assert Manifest.read(tmp_path / "environment.yaml") == manifest
+
+
+def test_files_that_depend_on_the_scene(tmp_path: Path):
+    """Colliders and clips may be described, and a manifest without a proxy has no free space; all of it comes back."""
+    manifest = toy_manifest()
+    extra = ("collision.usdc", "collision_convex.usdc", "splats.0000.usdc")
+    files = manifest.files | dict.fromkeys(extra, FileDigest("1" * 64, 6))
+    manifest = dataclasses.replace(manifest, files=files, free_space=None)
+    manifest.write(tmp_path / "environment.yaml")
+    read = Manifest.read(tmp_path / "environment.yaml")
+    assert read == manifest and read.free_space is None and set(extra) <= set(read.files)
 
 
 @pytest.mark.parametrize("key", [field.name for field in dataclasses.fields(Manifest)])
@@ -85,9 +97,10 @@ def test_unknown_key_is_named():
         ("warnings", "one sentence"),
         ("notes", [1]),
         ("files", {"environment.usda": {"sha256": "0", "bytes": 1}}),
+        ("files", {name: {"sha256": "0", "bytes": 1} for name in (*REQUIRED_FILES, "splats.00000.usdc")}),
         ("tool_versions", {"python": 3.11}),
         ("timings_s", {"decode": None}),
-        ("free_space", None),
+        ("free_space", "empty"),
     ],
 )
 def test_wrong_value_is_named(key: str, value: Any):

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import GeneratedScene
 from omni_gen3d.usd import check_target, environment, validate, write_environment
 from omni_gen3d.usd.target import replacing
+
+if TYPE_CHECKING:
+    from tests.conftest import ToyScene
 
 
 def test_new_and_empty_folders_are_fine(tmp_path: Path):
@@ -20,7 +23,7 @@ def test_new_and_empty_folders_are_fine(tmp_path: Path):
 
 
 @pytest.mark.parametrize("below", ["file", "file/env", "file/a/b/env"])
-def test_below_a_regular_file(tmp_path: Path, below: str, toy_scene: GeneratedScene):
+def test_below_a_regular_file(tmp_path: Path, below: str, toy_scene: ToyScene):
     """A target that is a file, or lies below one, is refused by the check and by the writer; the file is untouched."""
     (tmp_path / "file").write_text("mine")
     with pytest.raises(InputError, match="file"):
@@ -38,7 +41,7 @@ def test_a_name_that_no_file_system_takes(tmp_path: Path):
             check_target(tmp_path / name)
 
 
-def test_folders_of_other_things_are_refused(tmp_path: Path, toy_scene: GeneratedScene):
+def test_folders_of_other_things_are_refused(tmp_path: Path, toy_scene: ToyScene):
     """A folder with files of its own is never replaced, not even one that holds an environment.yaml of another tool."""
     (tmp_path / "notes.txt").write_text("mine")
     with pytest.raises(InputError, match=r"notes\.txt"):
@@ -59,7 +62,7 @@ def test_a_folder_without_manifest_is_refused(tmp_path: Path):
 @pytest.mark.parametrize("interruption", [KeyboardInterrupt, OSError("No space left on device"), RuntimeError])
 @pytest.mark.parametrize("stage", ["_write_splats", "_write_root", "_write_preview", "_describe"])
 def test_nothing_is_left_of_an_interrupted_write(
-    toy_scene: GeneratedScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, interruption
+    toy_scene: ToyScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, stage: str, interruption
 ):
     """Whatever interrupts whichever step of the write, no folder, no parent and no temporary sibling remains."""
 
@@ -73,7 +76,7 @@ def test_nothing_is_left_of_an_interrupted_write(
 
 
 def test_the_old_environment_survives_an_interrupted_replacement(
-    toy_scene: GeneratedScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    toy_scene: ToyScene, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     """An interrupt in the last rename puts the old environment back, valid, with nothing beside it."""
     folder = write_environment(toy_scene, tmp_path / "env").parent

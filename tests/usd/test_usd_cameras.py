@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 from pxr import Gf, Usd, UsdGeom
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import GeneratedScene
 from omni_gen3d.usd.cameras import author_cameras, read_cameras
 
+if TYPE_CHECKING:
+    from tests.conftest import ToyScene
 
-def test_usd_projects_points_where_the_pinhole_does(toy_scene: GeneratedScene):
+
+def test_usd_projects_points_where_the_pinhole_does(toy_scene: ToyScene):
     """A point projected with USD's own frustum lands on the pixel that the intrinsics give, for every camera."""
     cameras = toy_scene.cameras
     stage = Usd.Stage.CreateInMemory()
@@ -28,7 +32,7 @@ def test_usd_projects_points_where_the_pinhole_does(toy_scene: GeneratedScene):
         np.testing.assert_allclose((u, v), expected[:2], atol=1e-3)
 
 
-def test_the_input_camera_stands_still(toy_scene: GeneratedScene):
+def test_the_input_camera_stands_still(toy_scene: ToyScene):
     """``Input`` is camera 0 without time samples, with the image size that made it."""
     stage = Usd.Stage.CreateInMemory()
     UsdGeom.Xform.Define(stage, "/Cameras")

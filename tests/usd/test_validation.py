@@ -5,27 +5,33 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics, UsdShade, UsdVol
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import GeneratedScene
 from omni_gen3d.usd import Manifest, validate, write_environment
-from omni_gen3d.usd.manifest import DESCRIBED_FILES, FileDigest
+from omni_gen3d.usd.manifest import FileDigest
+
+if TYPE_CHECKING:
+    from tests.conftest import ToyScene
 
 Fault = Callable[[Usd.Stage], object]
 
 
 @pytest.fixture
-def folder(toy_scene: GeneratedScene, tmp_path: Path) -> Path:
+def folder(toy_scene: ToyScene, tmp_path: Path) -> Path:
     return write_environment(toy_scene, tmp_path / "env").parent
+
+
+FILES = ["environment.usda", "splats.usdc", "collision.usdc", "cameras.usdc", "preview.png", "environment.yaml"]
 
 
 def describe_again(folder: Path) -> None:
     """Bring the digests up to date, so that only the seeded fault is left to find."""
     manifest = Manifest.read(folder / "environment.yaml")
-    files = {name: FileDigest.of(folder / name) for name in DESCRIBED_FILES}
+    files = {name: FileDigest.of(folder / name) for name in manifest.files}
     dataclasses.replace(manifest, files=files).write(folder / "environment.yaml")
 
 
@@ -57,8 +63,22 @@ def retype(stage: Usd.Stage, path: str, type_name: Sdf.ValueTypeName) -> None:
     Sdf.AttributeSpec(prim, name, type_name)
 
 
+def splats_of(stage: Usd.Stage) -> Usd.Prim:
+    return stage.GetPrimAtPath("/World/Environment/Splats")
+
+
+def in_variant(stage: Usd.Stage, variant_set: str, variant: str, fault: Callable[[], object]) -> None:
+    """Commit a fault inside a variant, and select again what was selected."""
+    variants = stage.GetPrimAtPath("/World/Environment").GetVariantSet(variant_set)
+    selected = variants.GetVariantSelection()
+    variants.SetVariantSelection(variant)
+    with variants.GetVariantEditContext():
+        fault()
+    variants.SetVariantSelection(selected)
+
+
 def target_elsewhere(stage: Usd.Stage) -> None:
-    stage.GetPrimAtPath("/World/Environment/Splats").GetRelationship("omni_gen3d:collider").SetTargets(["/Elsewhere"])
+    splats_of(stage).GetRelationship("omni_gen3d:collider").SetTargets(["/Elsewhere"])
 
 
 def test_a_good_folder_is_clean(folder: Path):
@@ -145,8 +165,8 @@ ROOT_FAULTS: dict[str, tuple[Fault, str]] = {
     "physics scene": (lambda s: UsdPhysics.Scene.Define(s, "/World/Scene"), "PhysicsScene"),
     "target outside": (target_elsewhere, "targets /Elsewhere"),
     "no relation": (
-        lambda s: s.GetPrimAtPath("/World/Environment/Splats").RemoveProperty("omni_gen3d:collider"),
-        "names no collider",
+        lambda s: in_variant(s, "collision", "mesh", lambda: splats_of(s).RemoveProperty("omni_gen3d:collider")),
+        "names no collider in omni_gen3d:collider in the variant 'mesh'",
     ),
     "payload above": (
         lambda s: s.GetPrimAtPath("/World/Environment").GetReferences().AddReference("../other/scene.usda"),
@@ -194,8 +214,8 @@ def test_a_seeded_fault_is_found(folder: Path, name: str):
     [
         (
             "collision.usdc",
-            lambda s: UsdPhysics.MeshCollisionAPI(table(s)).GetApproximationAttr().Set("convexHull"),
-            "approximation is convexHull",
+            lambda s: UsdPhysics.MeshCollisionAPI(table(s)).GetApproximationAttr().Set("convexDecomposition"),
+            "approximation is convexDecomposition",
         ),
         ("collision.usdc", lambda s: table(s).GetPrim().RemoveProperty("semantics:labels:class"), "semantic label"),
         ("collision.usdc", lambda s: s.RemovePrim("/Collision/PhysicsMaterial"), "no physics material"),
@@ -215,14 +235,14 @@ def test_what_some_engine_dislikes_is_a_warning(folder: Path, layer: str, fault:
     assert any(expected in str(finding) for finding in findings), findings
 
 
-@pytest.mark.parametrize("name", [*DESCRIBED_FILES, "environment.yaml"])
+@pytest.mark.parametrize("name", FILES)
 def test_a_missing_file_is_named(folder: Path, name: str):
     """Each file of the folder is missed when it is gone."""
     (folder / name).unlink()
     assert any(finding.where == name and "missing" in finding.message for finding in validate(folder))
 
 
-@pytest.mark.parametrize("name", [*DESCRIBED_FILES, "environment.yaml"])
+@pytest.mark.parametrize("name", FILES)
 @pytest.mark.parametrize("content", [b"", b"PXR-USDC", b"\xff\xfe\x00\x9b" * 50], ids=["empty", "header", "noise"])
 def test_a_broken_file_is_a_finding(folder: Path, name: str, content: bytes):
     """A file of other content is an error in its own name, also when its digest was brought up to date."""

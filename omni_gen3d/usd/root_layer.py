@@ -1,0 +1,122 @@
+"""The small layer that everybody opens: kinds, payloads and the three variant sets of an environment.
+
+``collision`` (mesh | convex | none) brings one payload of colliders, ``appearance`` two numbers on the splats,
+``lighting`` (none | dome) a light for the meshes beside them: splats shine by themselves.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal, get_args
+
+from pxr import Kind, Usd, UsdGeom, UsdLux
+
+from omni_gen3d.errors import InputError
+from omni_gen3d.usd.appearance import APPEARANCES, author_gain
+from omni_gen3d.usd.stage import new_stage, save_stage
+from omni_gen3d.usd.target import CAMERAS_NAME, SPLATS_NAME
+
+Collision = Literal["mesh", "convex", "none"]
+COLLISIONS: tuple[Collision, ...] = get_args(Collision)
+
+ENVIRONMENT_PATH = "/World/Environment"
+SPLATS_PATH = f"{ENVIRONMENT_PATH}/Splats"
+COLLISION_PATH = f"{ENVIRONMENT_PATH}/Collision"
+CAMERAS_PATH = f"{ENVIRONMENT_PATH}/Cameras"
+_DOME_PATH = f"{ENVIRONMENT_PATH}/Dome"
+# From the splats to what stands for them in a collision.
+COLLIDER_RELATION = "omni_gen3d:collider"
+# In the unit of a DomeLight; what the default lights of Isaac Sim's stages have.
+_DOME_INTENSITY = 1000.0
+
+
+def write_root(
+    path: Path,
+    colliders: Mapping[Collision, str],
+    collision: Collision,
+    frames_per_second: float | None = None,
+    num_frames: int | None = None,
+) -> None:
+    """Write the root layer.
+
+    Args:
+        path: Where to.
+        colliders: Name of the layer of each variant of ``collision`` that has colliders.
+        collision: The variant that is selected.
+        frames_per_second: Time codes in a second, None for a scene that stands still.
+        num_frames: Of a scene that moves.
+    """
+    stage = new_stage("World", frames_per_second=frames_per_second, num_frames=num_frames)
+    Usd.ModelAPI(stage.GetDefaultPrim()).SetKind(Kind.Tokens.assembly)
+    environment = UsdGeom.Xform.Define(stage, ENVIRONMENT_PATH).GetPrim()
+    Usd.ModelAPI(environment).SetKind(Kind.Tokens.component)
+    splats = stage.DefinePrim(SPLATS_PATH, "ParticleField3DGaussianSplat")
+    splats.GetPayloads().AddPayload(f"./{SPLATS_NAME}")
+    stage.DefinePrim(CAMERAS_PATH, "Xform").GetPayloads().AddPayload(f"./{CAMERAS_NAME}")
+    _author_collision_variants(stage, environment, colliders, collision)
+    _author_appearances(environment, splats)
+    _author_lighting(stage, environment)
+    save_stage(stage, path)
+
+
+def select_variants(stage: Usd.Stage, **selections: str | None) -> None:
+    """Select variants of the environment on ``stage`` without changing a file; None leaves what is selected.
+
+    Raises:
+        InputError: The environment has no such variant.
+    """
+    environment = stage.GetPrimAtPath(ENVIRONMENT_PATH)
+    with Usd.EditContext(stage, stage.GetSessionLayer()):
+        for name, wanted in selections.items():
+            if wanted is None:
+                continue
+            allowed = variants_of(stage, name)
+            if wanted not in allowed:
+                raise InputError(
+                    f"the variant '{wanted}' of {name} does not exist in this environment; "
+                    f"it has {', '.join(allowed) or 'none'}."
+                )
+            environment.GetVariantSets().SetSelection(name, wanted)
+
+
+def variants_of(stage: Usd.Stage, name: str) -> list[str]:
+    """Names in a variant set of the environment, empty where there is no such set."""
+    environment = stage.GetPrimAtPath(ENVIRONMENT_PATH)
+    return list(environment.GetVariantSet(name).GetVariantNames()) if environment else []
+
+
+def _author_collision_variants(
+    stage: Usd.Stage, environment: Usd.Prim, colliders: Mapping[Collision, str], selected: Collision
+) -> None:
+    variants = environment.GetVariantSets().AddVariantSet("collision")
+    for name in (*colliders, "none"):
+        variants.AddVariant(name)
+        variants.SetVariantSelection(name)
+        if name == "none":
+            continue
+        with variants.GetVariantEditContext():
+            stage.DefinePrim(COLLISION_PATH, "Xform").GetPayloads().AddPayload(f"./{colliders[name]}")
+            # Stated in here, so that it names a collider exactly where there is one.
+            stage.GetPrimAtPath(SPLATS_PATH).CreateRelationship(COLLIDER_RELATION).SetTargets([COLLISION_PATH])
+    variants.SetVariantSelection(selected)
+
+
+def _author_appearances(environment: Usd.Prim, splats: Usd.Prim) -> None:
+    variants = environment.GetVariantSets().AddVariantSet("appearance")
+    for name, gain in APPEARANCES.items():
+        variants.AddVariant(name)
+        variants.SetVariantSelection(name)
+        with variants.GetVariantEditContext():
+            author_gain(splats, gain)
+    variants.SetVariantSelection("neutral")
+
+
+def _author_lighting(stage: Usd.Stage, environment: Usd.Prim) -> None:
+    variants = environment.GetVariantSets().AddVariantSet("lighting")
+    variants.AddVariant("none")
+    variants.AddVariant("dome")
+    variants.SetVariantSelection("dome")
+    with variants.GetVariantEditContext():
+        UsdLux.DomeLight.Define(stage, _DOME_PATH).CreateIntensityAttr(_DOME_INTENSITY)
+    variants.SetVariantSelection("none")
