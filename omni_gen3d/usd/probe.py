@@ -64,13 +64,12 @@ def _read_in_a_process(paths: Sequence[Path]) -> int:
         # OpenUSD leaves a report of its crash in the folder for temporary files.
         environment = {**os.environ, "TMPDIR": directory}
         try:
-            finished = subprocess.run(
-                command, input=names, capture_output=True, text=True, timeout=_TIMEOUT_S, check=False, env=environment
-            )
-            told = finished.stdout
+            told = subprocess.run(
+                command, input=names.encode(), capture_output=True, timeout=_TIMEOUT_S, check=False, env=environment
+            ).stdout
         except subprocess.TimeoutExpired as expired:
-            told = (expired.stdout or b"").decode() if not isinstance(expired.stdout, str) else expired.stdout
-    return told.count("read\n")
+            told = expired.stdout or b""
+    return told.count(b"read\n")
 
 
 def main() -> None:
