@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from omni_gen3d.console import reported
+from omni_gen3d.console import reported, tell
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, memory and accuracy beside others, in one run.")
 
@@ -33,3 +33,18 @@ def export(
     from omni_gen3d.bench.report import publish
 
     publish(run_export(num_gaussians, repeats, seed), as_json)
+
+
+@bench_app.command()
+@reported
+def proxy(
+    views: Annotated[int, typer.Option(metavar="N", help="Cameras in each room.")] = 96,
+    toy: Annotated[bool, typer.Option("--toy", help="One room with few Gaussians: to see that it runs.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the rooms and of their flaws.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Collision proxies of rooms of known shape, beside open3d's TSDF and Poisson. Takes some three minutes."""
+    from omni_gen3d.bench.proxy import bench_proxy
+    from omni_gen3d.bench.report import publish
+
+    publish(bench_proxy(views, toy=toy, seed=seed, report=tell), as_json)
