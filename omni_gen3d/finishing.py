@@ -125,6 +125,7 @@ def finish_environment(
                 robot_height=robot_height,
                 voxel_size=voxel_size,
                 max_faces=max_faces,
+                convex=collision == "convex",
                 progress=stages.report,
             )
             proxy = replace(proxy, warnings=(*warnings, *proxy.warnings))

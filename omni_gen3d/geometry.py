@@ -314,7 +314,9 @@ def transform_gaussians(
     """
     _expect_similarity(rotation, scale)
     rotation, translation = rotation.to(gaussians.means), translation.to(gaussians.means)
-    turned = quat_multiply(matrix_to_quat(rotation).expand_as(gaussians.quats), gaussians.quats)
+    # The product is linear in its second factor: what it does to a basis is a matrix.
+    basis = torch.eye(4, dtype=rotation.dtype, device=rotation.device)
+    turned = gaussians.quats @ quat_multiply(matrix_to_quat(rotation).expand(4, 4), basis)
     return replace(
         gaussians,
         means=scale * gaussians.means @ rotation.T + translation,

@@ -242,12 +242,14 @@ def test_a_wall_alone_is_an_environment_without_a_floor(tmp_path: Path, write_pl
 
 
 def test_ground_truth_is_scored(room_file: Path, tmp_path: Path) -> None:
-    """Against the boxes that the room was made of, the manifest says how far the collider is from them."""
+    """Against the boxes that the room was made of, the manifest says how far the collider is; the table is convex."""
     shell = trimesh.creation.box(bounds=[(-2, -1.5, 0), (3, 2.5, 2.5)])
     shell.invert()
     truth = trimesh.util.concatenate([shell, trimesh.creation.box(bounds=[(0.5, 0.5, 0), (1.5, 1.3, 0.7)])])
     truth.export(tmp_path / "truth.ply")
-    result = convert(room_file, tmp_path / "out", ground_truth=tmp_path / "truth.ply", **WRITE_AS_IS)
+    truth_file = tmp_path / "truth.ply"
+    result = convert(room_file, tmp_path / "out", ground_truth=truth_file, collision="convex", **WRITE_AS_IS)
+    assert any(part.label == "object" for part in read_environment(result.environment, collision="convex").parts)
     scores = Manifest.read(result.environment / "environment.yaml").proxy
     accuracy, f_score, completeness = scores["accuracy_mm"], scores["f_5cm"], scores["completeness"]
     assert accuracy is not None and f_score is not None and completeness is not None

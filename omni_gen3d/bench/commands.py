@@ -42,6 +42,20 @@ def export(
 
 @bench_app.command()
 @reported
+def proxy(
+    views: Annotated[int, typer.Option(metavar="N", help="Cameras in each room.")] = 96,
+    toy: Annotated[bool, typer.Option("--toy", help="One room with few Gaussians: to see that it runs.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the rooms and of their flaws.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Collision proxies of rooms of known shape, beside open3d's TSDF and Poisson. Takes some three minutes."""
+    from omni_gen3d.bench.proxy import bench_proxy
+
+    publish(bench_proxy(views, toy=toy, seed=seed, report=tell), as_json)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,

@@ -63,7 +63,9 @@ class Solid:
         a, b, c = (mesh.vertices[mesh.faces[:, k]].astype(np.float64) for k in range(3))
         normals = np.cross(b - a, c - a)
         normals /= np.linalg.norm(normals, axis=1, keepdims=True)
-        return ((points @ normals.T - (normals * a).sum(1)) < -skin).all(1)
+        inside = ((points > mesh.vertices.min(0)) & (points < mesh.vertices.max(0))).all(1)
+        inside[inside] = ((points[inside] @ normals.T - (normals * a).sum(1)) < -skin).all(1)
+        return inside
 
 
 @dataclass(frozen=True)
@@ -115,7 +117,7 @@ class Room:
         # Away from the middle of the picture the first views of all stands see what lies across the room.
         middle = self.outline.mean(0) - self.stands[stand]
         heading += np.arctan2(middle[:, 1], middle[:, 0])
-        eye = np.column_stack([self.stands[stand], np.array([1.4, 0.5, 2.1])[(stand + turn // 3) % 3]])
+        eye = np.column_stack([self.stands[stand], np.array([1.4, 0.4, 2.1])[(stand + turn // 3) % 3]])
         pitch = np.deg2rad(np.array([-25.0, 0.0, 25.0])[(stand + turn) % 3])
         ahead = np.stack([np.cos(pitch) * np.cos(heading), np.cos(pitch) * np.sin(heading), np.sin(pitch)], 1)
         poses = look_at(torch.from_numpy(eye), torch.from_numpy(eye + ahead)).float()
@@ -210,10 +212,10 @@ def _furnished(rng: np.random.Generator) -> Room:
     dx, dy = rng.uniform(-0.05, 0.05, 2)
     solids = (
         _box((1.0 + dx, 1.2 + dy, 0), (0.6, 0.8, 0.5)),
-        _box((4.2, 1.0 + dx, 0), (0.9, 0.5, 1.1), turn=25.0),
+        _box((4.0, 1.8 + dx, 0), (0.9, 0.5, 1.1), turn=25.0),
         _box((4.4 + dy, 4.6, 0), (0.4, 0.4, 0.35), turn=-40.0),
-        _box((1.2, 5.775, 0), (1.4, 0.45, 1.9)),
-        *_table((3.0 + dx, 3.2 + dy), (1.4, 0.8), 0.75),
+        _box((1.75, 5.775, 0), (1.4, 0.45, 1.9)),
+        *_table((3.0 + dx, 3.4 + dy), (1.4, 0.8), 0.75),
     )
     return Room("furnished", *_rectangle(6.0, 6.0), 3.0, solids, _ring(6.0, 6.0, 0.45))
 
@@ -226,7 +228,7 @@ def _warehouse(rng: np.random.Generator) -> Room:
         _box((x, y, 0), (1.2, 0.8, 0.16), turn) for x, y, turn in ((4.0, 1.9, 0), (4.0, 4.9, 15), (6.6, 3.0, 90))
     ]
     load = _box((4.0, 1.9, 0.16), (0.9, 0.6, 0.7))
-    racks = [part for y in (0.35, 5.65) for part in _rack((1.5, y), (1.8, 0.5), (0.3, 1.1, 1.9))]
+    racks = [part for y in (0.25, 5.75) for part in _rack((1.5, y), (1.8, 0.5), (0.4, 1.15, 1.9))]
     return Room("warehouse", *_rectangle(8.0, 6.0), 3.5, (*columns, *pallets, load, *racks), _ring(8.0, 6.0, 0.8))
 
 
@@ -235,7 +237,7 @@ def _workshop(rng: np.random.Generator) -> Room:
     dx, dy = rng.uniform(-0.05, 0.05, 2)
     outline = np.array([(0, 0), (6, 0), (6, 2.6), (3, 2.6), (3, 5), (0, 5)], float)
     floor = np.array([(0, 1, 2), (0, 2, 3), (0, 3, 5), (3, 4, 5)])
-    ramp_low = _corners((4.9, 0.75), (1.2, 0.9), 0.0)
+    ramp_low = _corners((4.8, 0.45), (1.2, 0.9), 0.0)
     ramp_high = np.insert(ramp_low, 2, [0.05, 0.45, 0.45, 0.05], axis=1)
     slanted = _box((1.0, 4.0, 0), (0.8, 0.6, 0.8), turn=10.0)
     solids = (
@@ -245,7 +247,7 @@ def _workshop(rng: np.random.Generator) -> Room:
         Solid(slanted.bottom, slanted.top + np.array([0.12, -0.05, 0.0])),
         _box((2.3, 1.0, 0), (0.5, 0.5, 0.6), turn=30.0),
     )
-    stands = np.array([(0.6, 0.6), (3.4, 0.6), (5.65, 0.3), (5.4, 2.1), (3.4, 2.1), (2.3, 2.7), (2.5, 4.5), (0.4, 4.6)])
+    stands = np.array([(0.6, 0.6), (3.4, 0.6), (5.7, 0.35), (5.4, 2.1), (3.4, 2.1), (2.3, 2.7), (2.5, 4.5), (0.4, 4.6)])
     return Room("workshop", outline, floor, 2.8, solids, stands)
 
 

@@ -15,6 +15,7 @@ import numpy as np
 from omni_gen3d.types import TriMesh
 
 _LEAF = 8
+_MIN_DOUBLE_AREA_M2 = 1e-12
 _STACK = 64
 _POINTS_A_TASK = 4096
 _LEFT, _RIGHT, _BEGIN, _END = range(4)
@@ -40,16 +41,18 @@ class FaceTree:
 
     @staticmethod
     def of(mesh: TriMesh) -> FaceTree:
-        """The tree over a mesh of at least one face."""
+        """The tree over a mesh of at least one face with area; faces without are left out."""
         corners = mesh.vertices.astype(np.float64)[mesh.faces]
-        order = np.arange(len(corners))
+        across = np.cross(corners[:, 1] - corners[:, 0], corners[:, 2] - corners[:, 0])
+        kept = np.flatnonzero(np.linalg.norm(across, axis=1) > _MIN_DOUBLE_AREA_M2)
+        corners, order = corners[kept], np.arange(len(kept))
         boxes = 2 * -(-2 * len(corners) // _LEAF) + 1
         links = np.full((boxes, 4), -1, np.int64)
         count = _split(corners.mean(1), order, links)
         low, high = np.empty((count, 3)), np.empty((count, 3))
         corners = np.ascontiguousarray(corners[order])
         _bound(corners, links[:count], low, high)
-        return FaceTree(corners, order, low, high, links[:count].copy())
+        return FaceTree(corners, kept[order], low, high, links[:count].copy())
 
     def distance(self, points: np.ndarray) -> np.ndarray:
         """Distance from points ``(M, 3)`` to the surface [m], exact, shape ``(M,)``, float64."""

@@ -10,7 +10,7 @@ from scipy import ndimage
 from omni_gen3d.mesh.floor import Floor
 from omni_gen3d.mesh.sampling import farthest_points
 from omni_gen3d.mesh.tsdf import Tsdf
-from omni_gen3d.types import SpawnPose, TriMesh
+from omni_gen3d.types import FreeSpace, SpawnPose, TriMesh
 
 _MAX_SPAWN_POSES = 32
 _MIN_SPACING_M = 0.15
@@ -18,6 +18,17 @@ _NUM_HEADINGS = 16
 _LOOK_AHEAD_M = 10.0
 # Faces that reach no higher than this do not stand in the way.
 _STEP_M = 0.02
+
+
+def pooled(tsdf: Tsdf, voxel_size: float) -> FreeSpace:
+    """Free space on voxels of a given size, whole voxels from 0: free where every finer voxel in it is."""
+    free = tsdf.free
+    first = np.floor(tsdf.origin / voxel_size + 1e-6).astype(np.int64)
+    for axis in range(3):
+        centres = tsdf.origin[axis] + (np.arange(free.shape[axis]) + 0.5) * tsdf.voxel_size
+        starts = np.flatnonzero(np.diff(np.floor(centres / voxel_size), prepend=-np.inf))
+        free = np.logical_and.reduceat(free, starts, axis=axis)
+    return FreeSpace(free, first * voxel_size, voxel_size)
 
 
 def standable_floor(tsdf: Tsdf, floor: Floor, obstacles: list[TriMesh], robot_height: float) -> np.ndarray:

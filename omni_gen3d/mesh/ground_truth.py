@@ -8,7 +8,7 @@ from scipy import ndimage, sparse
 from omni_gen3d.errors import InputError
 from omni_gen3d.mesh.bvh import FaceTree
 from omni_gen3d.mesh.scoring import joined
-from omni_gen3d.mesh.surface import face_normals_and_areas, is_closed
+from omni_gen3d.mesh.surface import face_normals_and_areas, is_closed, volume_of
 from omni_gen3d.types import FreeSpace, ProxyPart, TriMesh
 
 _CLOSE_M = 0.05
@@ -18,8 +18,9 @@ _NUM_INSIDE = 20_000
 _REACH_M = 0.1
 # What a solid holds no deeper than this counts as its surface.
 _SKIN_M = 0.01
-# Rays that leave a solid upwards never meet the floor, which need not be closed; steep, they stay before the wall.
-_RAYS = ((0.003, 0.005, 1.0), (0.005, -0.004, 1.0), (-0.006, 0.002, 1.0))
+# Rays that rise from a solid never meet the floor, which need not be closed; the slanted ones leave a column that
+# reaches the ceiling.
+_RAYS = ((0.003, 0.005, 1.0), (0.9, 0.2, 0.8), (-0.2, 0.9, 0.8), (-0.9, -0.2, 0.8), (0.2, -0.9, 0.8))
 
 
 def score_against(parts: tuple[ProxyPart, ...], free_space: FreeSpace, truth: TriMesh) -> dict[str, float | None]:
@@ -41,12 +42,12 @@ def score_against(parts: tuple[ProxyPart, ...], free_space: FreeSpace, truth: Tr
         inside. Shares lie in [0, 1]; a figure that nothing can be said about is None.
 
     Raises:
-        InputError: One of the meshes has no face.
+        InputError: One of the meshes has no area.
     """
     proxy = joined(parts)
     for name, mesh in (("the proxy", proxy), ("the ground truth", truth)):
-        if len(mesh.faces) == 0:
-            raise InputError(f"{name} has 0 faces; a surface is needed to compare with.")
+        if face_normals_and_areas(mesh)[1].sum() <= 0:
+            raise InputError(f"{name} has no area ({len(mesh.faces)} faces); a surface is needed to compare with.")
     rng = np.random.default_rng(0)
     proxy_tree, truth_tree = FaceTree.of(proxy), FaceTree.of(truth)
     points, normals = sample_surface(proxy, _NUM_SAMPLES, rng)
@@ -83,7 +84,7 @@ def sample_surface(mesh: TriMesh, count: int, rng: np.random.Generator) -> tuple
 def is_inside(tree: FaceTree, points: np.ndarray) -> np.ndarray:
     """Whether a mesh holds points to be inside a solid, ``(M, 3)`` -> ``(M,)``, bool.
 
-    Of three rays that rise from the point more meet the back of a face first than the front of one. Unlike a winding
+    Of five rays that rise from the point more meet the back of a face first than the front of one. Unlike a winding
     number, that needs no closed mesh, only one with a lid on each solid; a ray that leaves through a wall
     meets nothing and says nothing.
     """
@@ -114,13 +115,13 @@ def _is_free(space: FreeSpace, free: np.ndarray, points: np.ndarray) -> np.ndarr
 def _solid_points(truth: TriMesh, space: FreeSpace, rng: np.random.Generator) -> np.ndarray:
     """Points in the closed, outward-looking pieces of the truth within half a metre of free space, ``(M, 3)``."""
     bounded = ndimage.binary_dilation(space.free, iterations=max(1, round(0.5 / space.voxel_size)))
-    pieces = [piece for piece in _pieces(truth) if is_closed(piece) and _volume(piece) > 0]
-    total = sum(map(_volume, pieces))
+    pieces = [piece for piece in _pieces(truth) if is_closed(piece) and volume_of(piece) > 0]
+    total = sum(map(volume_of, pieces))
     kept = [np.zeros((0, 3))]
     for piece in pieces:
         low, high = piece.vertices.min(0).astype(np.float64), piece.vertices.max(0).astype(np.float64)
-        share = _volume(piece) / total
-        fill = min(1.0, _volume(piece) / max(float(np.prod(high - low)), 1e-12))
+        share = volume_of(piece) / total
+        fill = min(1.0, volume_of(piece) / max(float(np.prod(high - low)), 1e-12))
         points = rng.uniform(low, high, (max(50, round(_NUM_INSIDE * share / max(fill, 0.05))), 3))
         points = points[_is_free(space, bounded, points)]
         if len(points):
@@ -145,8 +146,3 @@ def _pieces(mesh: TriMesh) -> list[TriMesh]:
         used, compact = np.unique(faces[group], return_inverse=True)
         pieces.append(TriMesh(vertices[used], compact.reshape(-1, 3).astype(np.int32)))
     return pieces
-
-
-def _volume(mesh: TriMesh) -> float:
-    a, b, c = (mesh.vertices[mesh.faces[:, corner]].astype(np.float64) for corner in range(3))
-    return float((a * np.cross(b, c)).sum() / 6)

@@ -5,7 +5,7 @@ The rules, in order:
 * floor: flat at z = 0 and looking up, where a floor was found; the slab of ``slab.py`` takes the place of these faces;
 * ceiling: looking down from 1.5 m or higher;
 * wall: on the boundary of what no camera saw, or on an upright plane of at least 1.5 m2 and 1.2 m height with
-  little of the observed surface behind it;
+  little of the observed surface behind it, or that reaches the top of the scene;
 * object: the rest.
 """
 
@@ -13,15 +13,17 @@ from __future__ import annotations
 
 import numpy as np
 
+from omni_gen3d.mesh.objects import separate_objects
 from omni_gen3d.mesh.surface import face_normals_and_areas
 from omni_gen3d.mesh.tsdf import Tsdf
-from omni_gen3d.types import PART_LABELS, PartLabel, ProxyPart, TriMesh
+from omni_gen3d.types import PART_LABELS, ProxyPart, TriMesh
 
 _CEILING_HEIGHT_M = 1.5
 _MIN_WALL_AREA_M2 = 1.5
 _MIN_WALL_HEIGHT_M = 1.2
 _MAX_SHARE_BEHIND_WALL = 0.25
 _WALL_TOLERANCE_M = 0.15
+_TOP_TOLERANCE_M = 0.25
 _WALL_HEADINGS = 36
 _MAX_WALL_CANDIDATES = 16
 _UPRIGHT_MAX_Z = 0.35
@@ -46,23 +48,26 @@ def label_faces(shell: TriMesh, tsdf: Tsdf, has_floor: bool) -> np.ndarray:
 
 
 def split_parts(shell: TriMesh, labels: np.ndarray, slab: TriMesh | None) -> tuple[ProxyPart, ...]:
-    """One part a label, empty ones left out; the slab stands for the faces labelled floor."""
+    """One part for floor, walls and ceiling each and one for every object, empty ones left out.
+
+    The slab stands for the faces labelled floor; objects are named ``object_000`` and so on, the largest first.
+    """
     areas = face_normals_and_areas(shell)[1]
-    parts = []
-    for index, label in enumerate(PART_LABELS):
-        if label == "floor":
-            if slab is not None:
-                parts.append(_part(label, slab))
-            continue
-        faces = shell.faces[(labels == index) & (areas > 0)]
+    labels, objects = separate_objects(shell, np.where(areas > 0, labels, -1))
+    parts = [] if slab is None else [ProxyPart("floor", "floor", slab)]
+    for label in ("wall", "ceiling"):
+        faces = shell.faces[labels == PART_LABELS.index(label)]
         if len(faces):
-            used, compact = np.unique(faces, return_inverse=True)
-            parts.append(_part(label, TriMesh(shell.vertices[used], compact.reshape(-1, 3).astype(np.int32))))
+            parts.append(ProxyPart(label, label, _of_faces(shell, faces)))
+    for number in range(objects.max(initial=-1) + 1):
+        mesh = _of_faces(shell, shell.faces[objects == number])
+        parts.append(ProxyPart(f"object_{number:03}", "object", mesh))
     return tuple(parts)
 
 
-def _part(label: PartLabel, mesh: TriMesh) -> ProxyPart:
-    return ProxyPart(name=label, label=label, mesh=mesh)
+def _of_faces(shell: TriMesh, faces: np.ndarray) -> TriMesh:
+    used, compact = np.unique(faces, return_inverse=True)
+    return TriMesh(shell.vertices[used], compact.reshape(-1, 3).astype(np.int32))
 
 
 def _observed(centres: np.ndarray, normals: np.ndarray, tsdf: Tsdf) -> np.ndarray:
@@ -92,6 +97,7 @@ def _on_walls(corners: np.ndarray, normals: np.ndarray, areas: np.ndarray) -> np
     offsets = centres @ directions.T
     bins = np.floor(offsets / _WALL_TOLERANCE_M).astype(np.int64)
     bins -= bins.min()
+    top = corners[..., 2].max()
     for _ in range(_MAX_WALL_CANDIDATES):
         weights = np.where(upright & ~tried, areas, 0.0)[:, None] * (cosines > _VOTING_COS)
         votes = np.stack([np.bincount(bins[:, h], weights[:, h], bins.max() + 1) for h in range(_WALL_HEADINGS)])
@@ -106,6 +112,7 @@ def _on_walls(corners: np.ndarray, normals: np.ndarray, areas: np.ndarray) -> np
         tried |= near
         seen_heights = corners[near & (areas > 0), :, 2]
         behind = areas[offsets[:, heading] < offset - 2 * _WALL_TOLERANCE_M].sum()
-        if np.ptp(seen_heights) >= _MIN_WALL_HEIGHT_M and behind <= _MAX_SHARE_BEHIND_WALL * areas.sum():
+        bounds = behind <= _MAX_SHARE_BEHIND_WALL * areas.sum() or seen_heights.max() >= top - _TOP_TOLERANCE_M
+        if np.ptp(seen_heights) >= _MIN_WALL_HEIGHT_M and bounds:
             on_wall |= near
     return on_wall

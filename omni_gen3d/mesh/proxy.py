@@ -8,9 +8,10 @@ from collections.abc import Callable
 import numpy as np
 
 from omni_gen3d.errors import InputError
+from omni_gen3d.mesh.convex import convex_parts
 from omni_gen3d.mesh.depth_views import DepthViews, render_depth_views
 from omni_gen3d.mesh.floor import snap_floor
-from omni_gen3d.mesh.free_space import spawn_poses, standable_floor, traversable_floor
+from omni_gen3d.mesh.free_space import pooled, spawn_poses, standable_floor, traversable_floor
 from omni_gen3d.mesh.labels import label_faces, split_parts
 from omni_gen3d.mesh.refine import refine
 from omni_gen3d.mesh.sampling import spread_cameras
@@ -18,13 +19,16 @@ from omni_gen3d.mesh.scoring import depth_agreement, floor_flatness
 from omni_gen3d.mesh.slab import floor_slab
 from omni_gen3d.mesh.surface import extract_shell, is_closed
 from omni_gen3d.mesh.tsdf import fuse
-from omni_gen3d.types import Cameras, CollisionProxy, FreeSpace, Gaussians
+from omni_gen3d.types import Cameras, CollisionProxy, Gaussians
 
-_NUM_VIEWS = 24
+# Views beyond the first that differ from all others by less than the spacing tell nothing new.
+_MAX_VIEWS = 96
+_VIEW_SPACING_M = 0.35
 _MIN_FACES = 500
 # A proxy that misses one of these is handed over with a warning.
 _MIN_WITHIN_5CM = 0.5
 _MAX_BLOCKED_SHARE = 0.05
+_MAX_DECIMATION_MM = 20.0
 
 
 def build_proxy(
@@ -35,23 +39,28 @@ def build_proxy(
     robot_height: float = 1.0,
     voxel_size: float = 0.05,
     max_faces: int = 20_000,
+    convex: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> CollisionProxy:
     """Build, label and score the collision proxy of a levelled, metric scene.
 
-    Up to 24 cameras spread over those given carve free space; all else is solid, so nothing falls out of what was
-    seen. The floor is a flat slab with its top at z = 0. Scores: ``faces``; ``watertight`` (the shell around free
-    space before the slab takes the place of its floor faces, and the slab, are both closed); ``floor_height_m`` (top
-    of the slab) and ``floor_flatness_mm`` (robust deviation of the splat's own floor points); the depth figures of
-    ``scoring.DepthAgreement``; ``traversable_area_m2``; ``num_spawn_poses``. What cannot be measured is None.
+    Up to 96 cameras that differ carve free space; all else is solid, so nothing falls out of what was seen. The floor
+    is a flat slab with its top at z = 0; every separate object is a part. Scores: ``faces``; ``objects``;
+    ``watertight`` (the shell around free space before the slab takes the place of its floor faces, and the slab, are
+    both closed); ``floor_height_m`` (top of the slab) and ``floor_flatness_mm`` (robust deviation of the splat's own
+    floor points); ``decimation_error_mm`` (99th percentile of the distance from the full surface to the decimated
+    one); the depth figures of ``scoring.DepthAgreement``; ``traversable_area_m2``; ``num_spawn_poses``; with
+    ``convex`` also ``convex_hulls``. What cannot be measured is None.
 
     Args:
         gaussians: The scene, Z-up, floor at z = 0.
         cameras: Cameras inside the scene; the first is always used.
         robot_radius: Free distance around a spawn pose [m].
         robot_height: Free height above it [m].
-        voxel_size: Edge of the grid's voxels, 0.01 to 0.25 [m].
+        voxel_size: Edge of the voxels of free space, 0.01 to 0.25 [m]; surfaces are found on a grid of half that where
+            the scene is small enough.
         max_faces: Budget of triangles over all parts, at least 500.
+        convex: Also decompose the objects into convex parts.
         progress: Called with the finished fraction; may raise to cancel.
 
     Raises:
@@ -59,7 +68,7 @@ def build_proxy(
     """
     _check(robot_radius, robot_height, voxel_size, max_faces)
     report = progress or (lambda fraction: None)
-    views = render_depth_views(gaussians, spread_cameras(cameras, _NUM_VIEWS))
+    views = render_depth_views(gaussians, spread_cameras(cameras, _MAX_VIEWS, _VIEW_SPACING_M))
     report(0.5)
     return proxy_of_views(
         gaussians,
@@ -68,7 +77,8 @@ def build_proxy(
         robot_height=robot_height,
         voxel_size=voxel_size,
         max_faces=max_faces,
-        progress=progress,
+        convex=convex,
+        progress=lambda fraction: report(0.5 + 0.5 * fraction),
     )
 
 
@@ -80,45 +90,55 @@ def proxy_of_views(
     robot_height: float = 1.0,
     voxel_size: float = 0.05,
     max_faces: int = 20_000,
+    convex: bool = False,
     progress: Callable[[float], None] | None = None,
 ) -> CollisionProxy:
+    """``build_proxy`` after rendering: the arguments are checked, ``views`` are the scene's depth maps."""
     report = progress or (lambda fraction: None)
     tsdf, floor = snap_floor(refine(fuse(views, voxel_size), gaussians), views.points)
     if not tsdf.free.any():
         raise InputError("the cameras see no free space: their surfaces are closer than a voxel. Check the scale.")
-    report(0.7)
+    report(0.5)
 
     slab = None
     if floor is not None:
         columns = np.argwhere(tsdf.free.any(2))
-        slab = floor_slab(tsdf.origin[:2] + (columns + 0.5) * voxel_size, margin=2 * voxel_size)
-    shell = extract_shell(tsdf, max_faces - (len(slab.faces) if slab else 0))
+        slab = floor_slab(tsdf.origin[:2] + (columns + 0.5) * tsdf.voxel_size, margin=2 * voxel_size)
+    shell, decimation_error = extract_shell(tsdf, max_faces - (len(slab.faces) if slab else 0))
     parts = split_parts(shell, label_faces(shell, tsdf, floor is not None), slab)
-    report(0.85)
+    objects = tuple(part for part in parts if part.label == "object")
+    report(0.7)
 
     poses, flatness, traversable_area = (), None, 0.0
     if floor is not None:
         obstacles = [part.mesh for part in parts if part.label != "floor"]
         standable = standable_floor(tsdf, floor, obstacles, robot_height)
-        traversable, clearance = traversable_floor(standable, voxel_size, robot_radius)
+        traversable, clearance = traversable_floor(standable, tsdf.voxel_size, robot_radius)
         poses = spawn_poses(traversable, clearance, standable, tsdf)
         flatness = floor_flatness(views, tsdf, standable)
-        traversable_area = float(traversable.sum() * voxel_size**2)
+        traversable_area = float(traversable.sum() * tsdf.voxel_size**2)
     agreement = depth_agreement(parts, views, tsdf)
-    scores = {
+    scores: dict[str, float | int | bool | None] = {
         "faces": sum(len(part.mesh.faces) for part in parts),
+        "objects": len(objects),
         "watertight": is_closed(shell) and (slab is None or is_closed(slab)),
         "floor_height_m": float(slab.vertices[:, 2].max()) if slab else None,
         "floor_flatness_mm": _rounded(flatness, 1000),
+        "decimation_error_mm": _rounded(decimation_error, 1000),
         "depth_agreement_mean_mm": _rounded(agreement and agreement.mean_m, 1000),
         "depth_agreement_within_5cm": _rounded(agreement and agreement.within_5cm),
         "blocked_free_share": _rounded(agreement and agreement.blocked_free_share),
         "traversable_area_m2": _rounded(traversable_area),
         "num_spawn_poses": len(poses),
     }
+    report(0.85)
+    hulls = convex_parts(objects) if convex else ()
+    if convex:
+        scores["convex_hulls"] = len(hulls)
     report(1.0)
-    free_space = FreeSpace(tsdf.free, tsdf.origin, voxel_size)
-    return CollisionProxy(parts, free_space, poses, scores, _warnings(scores, robot_radius, robot_height))
+    return CollisionProxy(
+        parts, pooled(tsdf, voxel_size), poses, scores, _warnings(scores, robot_radius, robot_height), hulls
+    )
 
 
 def _check(robot_radius: float, robot_height: float, voxel_size: float, max_faces: int) -> None:
@@ -150,6 +170,11 @@ def _warnings(
         )
     if not scores["watertight"]:
         warnings.append("The collision shell is not watertight: the face budget is too small for its shape.")
+    error = scores["decimation_error_mm"]
+    if error is not None and error > _MAX_DECIMATION_MM:
+        warnings.append(
+            f"The face budget moves the surface by up to {error:.0f} mm (good: {_MAX_DECIMATION_MM:.0f} mm or less)."
+        )
     if within is None or blocked is None:
         warnings.append("The collider could not be compared with the splat's depth: no camera sees the region.")
         return tuple(warnings)

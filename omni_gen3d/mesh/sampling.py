@@ -35,11 +35,14 @@ def farthest_points(points: np.ndarray, count: int, first: int, min_spacing: flo
     return np.array(chosen)
 
 
-def spread_cameras(cameras: Cameras, count: int) -> Cameras:
-    """At most ``count`` cameras that differ most in place and direction, camera 0 first."""
+def spread_cameras(cameras: Cameras, count: int, min_spacing: float = 0.0) -> Cameras:
+    """At most ``count`` cameras that differ most in place and direction, camera 0 first.
+
+    None is taken that lies within ``min_spacing`` [m] of one taken before.
+    """
     camera_to_world = cameras.camera_to_world.detach().cpu().double().numpy()
     places = np.concatenate([camera_to_world[:, :3, 3], _METRES_PER_RIGHT_ANGLE * camera_to_world[:, :3, 2]], axis=1)
-    return cameras[farthest_points(places, count, first=0).tolist()]
+    return cameras[farthest_points(places, count, 0, min_spacing).tolist()]
 
 
 def covered_area(gaussians: Gaussians) -> np.ndarray:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import ndimage
 
+from omni_gen3d.mesh.bvh import FaceTree
 from omni_gen3d.mesh.tsdf import MIN_DISTANCE, Tsdf
 from omni_gen3d.types import TriMesh
 
@@ -12,14 +13,18 @@ from omni_gen3d.types import TriMesh
 _FLOOR_TOLERANCE_M = 0.02
 # Where no surface was seen the boundary is a staircase of voxels; blurring it by this much saves most of its faces.
 _BLUR_VOXELS = 1.0
+_NUM_PROBES = 20_000
 
 
-def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
+def extract_shell(tsdf: Tsdf, max_faces: int) -> tuple[TriMesh, float]:
     """The closed boundary of free space, its faces looking into it.
 
     Args:
         tsdf: Holds at least one free voxel.
         max_faces: Budget.
+
+    Returns:
+        The mesh, and how far decimation moved it: the 99th percentile of the distance from the full surface [m].
     """
     from fast_simplification import simplify
     from skimage.measure import marching_cubes
@@ -29,7 +34,7 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
     padded = np.pad(_smooth_unseen(tsdf)[tuple(map(slice, low, high))], 1, constant_values=-1.0)
     vertices, faces, _, _ = marching_cubes(padded, level=0.0, gradient_direction="descent")
     vertices = tsdf.origin + (vertices + low - 0.5) * tsdf.voxel_size
-    shell = TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
+    full = shell = TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
     target = max_faces
     while len(shell.faces) > max_faces:
         simplified = simplify(vertices, faces.astype(np.int32), target_count=target)
@@ -39,7 +44,12 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> TriMesh:
         target -= max(len(shell.faces) - max_faces, 0)
     level = np.abs(shell.vertices[:, 2]) < _FLOOR_TOLERANCE_M
     shell.vertices[level, 2] = 0.0
-    return shell
+    return shell, _farthest(full, shell)
+
+
+def _farthest(full: TriMesh, shell: TriMesh) -> float:
+    every = max(1, len(full.vertices) // _NUM_PROBES)
+    return float(np.percentile(FaceTree.of(shell).distance(full.vertices[::every]), 99))
 
 
 def _smooth_unseen(tsdf: Tsdf) -> np.ndarray:
@@ -111,3 +121,9 @@ def face_normals_and_areas(mesh: TriMesh) -> tuple[np.ndarray, np.ndarray]:
     normals = np.cross(b - a, c - a)
     length = np.linalg.norm(normals, axis=1, keepdims=True)
     return np.divide(normals, length, out=np.zeros_like(normals), where=length > 0), 0.5 * length[:, 0]
+
+
+def volume_of(mesh: TriMesh) -> float:
+    """What a closed mesh encloses, negative where its faces look inwards [m^3]."""
+    a, b, c = (mesh.vertices[mesh.faces[:, corner]].astype(np.float64) for corner in range(3))
+    return float((a * np.cross(b, c)).sum() / 6)

@@ -19,8 +19,9 @@ def test_shell_of_a_noisy_cave(max_faces: int):
     rng = np.random.default_rng(0)
     x, y, z = np.meshgrid(*[np.arange(40) - 19.5] * 3, indexing="ij")
     distance = np.clip((15 - np.sqrt(x**2 + y**2 + z**2)) / 3 + rng.normal(0, 0.25, x.shape), -1, 1)
-    shell = extract_shell(Tsdf(distance.astype(np.float32), np.abs(distance) < 1, np.zeros(3), 0.1), max_faces)
+    shell, moved = extract_shell(Tsdf(distance.astype(np.float32), np.abs(distance) < 1, np.zeros(3), 0.1), max_faces)
     assert is_closed(shell) and len(shell.faces) <= max_faces
+    assert 0 <= moved < 0.25 and (moved == 0) == (max_faces == 100_000)
     a, b, c = (shell.vertices[shell.faces[:, corner]].astype(float) for corner in range(3))
     volume = (a * np.cross(b, c)).sum() / 6
     assert -volume == pytest.approx(4 / 3 * np.pi * 1.5**3, rel=0.05)

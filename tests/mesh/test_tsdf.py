@@ -24,32 +24,57 @@ def two_views() -> DepthViews:
 
 
 def test_fuse_agrees_with_reference():
-    """Away from the cameras' clearance every voxel holds the mean truncated distance that a plain loop computes."""
-    views, voxel_size = two_views(), 0.1
-    tsdf = fuse(views, voxel_size)
+    """Away from the cameras' clearance the finer voxels hold the weighted mean distance that a plain loop computes."""
+    views, voxel_size = two_views(), 0.05
+    tsdf = fuse(views, 2 * voxel_size)
+    assert tsdf.voxel_size == voxel_size
     truncation = TRUNCATION_VOXELS * voxel_size
     checked = 0
-    for index in np.argwhere(np.ones(tsdf.distance.shape, bool))[::7]:
+    for index in np.argwhere(tsdf.surface_seen)[::7]:
         point = np.append(tsdf.origin + (index + 0.5) * voxel_size, 1.0)
         if np.linalg.norm(views.positions - point[:3], axis=1).min() < 0.5:
             continue
-        values = []
-        for depth, pose in zip(views.depth, views.world_to_camera, strict=True):
+        values, weights = [], []
+        for depth, incidence, pose in zip(views.depth, views.incidence, views.world_to_camera, strict=True):
             x, y, z = (pose @ point)[:3]
             if z <= voxel_size / 2:
                 continue
             u, v, reach = 40 * x / z + 24, 40 * y / z + 18, 20 * voxel_size / z
             if not (-reach <= u < 48 + reach and -reach <= v < 36 + reach):
                 continue
-            surface = depth[int(np.clip(np.floor(v), 0, 35)), int(np.clip(np.floor(u), 0, 47))]
-            if surface > 0 and surface - z >= -truncation:
-                values.append(min((surface - z) / truncation, 1.0))
-        expected = np.mean(values) if values else -1.0
-        got = tsdf.distance[tuple(index)]
+            pixel = int(np.clip(np.floor(v), 0, 35)), int(np.clip(np.floor(u), 0, 47))
+            facing = float(incidence[pixel])
+            ahead = (depth[pixel] - z) * np.linalg.norm([x / z, y / z, 1]) * facing / truncation
+            if depth[pixel] > 0 and depth[pixel] - z >= -truncation and ahead >= -1:
+                values.append(min(ahead, 1.0))
+                weights.append(facing * (1 + ahead) if ahead < 0 else facing + (1 - facing) * min(ahead, 1.0))
+        expected = np.average(values, weights=weights) if sum(weights) > 0 else -1.0
         if abs(expected) > 0.03:
-            assert abs(got - expected) < 1e-5
+            assert abs(tsdf.distance[tuple(index)] - expected) < 1e-4
             checked += 1
     assert checked > 500
+
+
+def test_incidence_of_a_slanted_plane():
+    """On a plane tilted by 50 degrees about the image's y axis every pixel knows the angle between it and its ray."""
+    tilt = np.deg2rad(50)
+    normal = np.array([np.sin(tilt), 0.0, -np.cos(tilt)])
+    rays = np.stack(np.meshgrid((np.arange(48) - 23.5) / 40, (np.arange(36) - 17.5) / 40), -1)
+    rays = np.concatenate([rays, np.ones((36, 48, 1))], 2)
+    depth = (-2 * np.cos(tilt) / (rays @ normal)).astype(np.float32)
+    views = DepthViews(depth[None], np.eye(4)[None], INTRINSICS[None])
+    expected = -(rays @ normal) / np.linalg.norm(rays, axis=2)
+    np.testing.assert_allclose(views.incidence[0], expected, atol=0.06)
+
+
+def test_what_is_seen_through_a_small_hole_is_no_free_space():
+    """The inside of a closed panel's far side, seen through a hole of 10 cm, is filled; before the panel is free."""
+    views = two_views()
+    views.depth[:] = 1.0
+    views.depth[:, 16:20, 22:26] = 2.0
+    tsdf = fuse(views, 0.05)
+    inside = [(0.7, 0.0, 1.0), (1.5, 0.0, 1.0)]
+    assert [bool(tsdf.free[tuple(tsdf.voxel_of(np.array(point)))]) for point in inside] == [True, False]
 
 
 def test_unseen_is_solid_and_seen_is_free():
