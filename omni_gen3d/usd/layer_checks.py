@@ -9,35 +9,50 @@ from pxr import Sdf, UsdGeom, UsdPhysics, UsdUtils
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.usd.findings import Finding, error
+from omni_gen3d.usd.probe import find_deadly_layers
 from omni_gen3d.usd.stage import open_layer, reading
 
 _LAYER_SUFFIXES = {".usd", ".usda", ".usdc"}
 
 
-def check_layers(root: Path) -> Iterator[Finding]:
-    """Check ``root`` and every layer that it reaches, each once; files outside its folder are reported, not opened."""
+def check_layers(root: Path, *, trusted: bool) -> Iterator[Finding]:
+    """Check ``root`` and every layer that it reaches, each once; files outside its folder are reported, not opened.
+
+    A layer that is not trusted is read by another process first: OpenUSD aborts over some damaged ones.
+    """
     folder = root.parent.resolve()
     waiting, seen = [root.resolve()], set()
     while waiting:
-        path = waiting.pop(0)
-        if path in seen:
-            continue
-        seen.add(path)
-        try:
-            layer = open_layer(path)
-            with reading(path):
-                findings = [*_check_units(path.name, layer), *_check_targets(path.name, layer)]
-                assets = _asset_paths(path)
-        except InputError as broken:
-            yield error(path.name, str(broken))
-            continue
-        yield from findings
-        for asset in assets:
-            problem = _problem_of_asset(asset, path.parent, folder)
-            if problem:
-                yield error(path.name, problem)
-            elif Path(asset).suffix.lower() in _LAYER_SUFFIXES:
-                waiting.append((path.parent / asset).resolve())
+        wave = [path for path in dict.fromkeys(waiting) if path not in seen]
+        seen.update(wave)
+        waiting = []
+        deadly = set() if trusted else find_deadly_layers(wave)
+        for path in wave:
+            if path in deadly:
+                yield error(path.name, "is not a readable USD layer: OpenUSD crashes over it.")
+                continue
+            findings, reached = _check_layer(path, folder)
+            yield from findings
+            waiting += reached
+
+
+def _check_layer(path: Path, folder: Path) -> tuple[list[Finding], list[Path]]:
+    """What is wrong with one layer, and the layers that it asks for."""
+    try:
+        layer = open_layer(path)
+        with reading(path):
+            findings = [*_check_units(path.name, layer), *_check_targets(path.name, layer)]
+            assets = _asset_paths(path)
+    except InputError as broken:
+        return [error(path.name, str(broken))], []
+    reached = []
+    for asset in assets:
+        problem = _problem_of_asset(asset, path.parent, folder)
+        if problem:
+            findings.append(error(path.name, problem))
+        elif Path(asset).suffix.lower() in _LAYER_SUFFIXES:
+            reached.append((path.parent / asset).resolve())
+    return findings, reached
 
 
 def _check_units(where: str, layer: Sdf.Layer) -> Iterator[Finding]:

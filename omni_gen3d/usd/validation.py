@@ -105,7 +105,7 @@ def _compare_package(path: Path, manifest: Manifest) -> Iterator[Finding]:
 
 
 def _check_usd(path: Path, manifest: Manifest | None = None, is_environment: bool = False) -> Iterator[Finding]:
-    findings = list(check_layers(path))
+    findings = list(check_layers(path, trusted=manifest is not None))
     yield from findings
     # Composing would open files outside the folder, or stumble over a broken one.
     if any(finding.severity == "error" for finding in findings):
@@ -120,7 +120,7 @@ def _check_usd(path: Path, manifest: Manifest | None = None, is_environment: boo
             if manifest:
                 yield from _check_count(stage, manifest)
             yield from check_environment(stage)
-    except InputError as broken:
+    except (InputError, TypeError, ValueError) as broken:  # a value of another type than its attribute's
         yield error(path.name, f"cannot be read: {broken}")
 
 

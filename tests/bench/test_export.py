@@ -135,6 +135,12 @@ def test_checks_can_fail():
     assert [(row["seconds"], row["fastest"], row["slowest"], row["runs"]) for row in rows[:1]] == [(0.7, 0.5, 9.0, 3)]
 
 
+def test_two_batches_are_one_measurement():
+    """Every repeat counts, and the larger peak."""
+    both = Measured((1.0, 2.0), 0.5, 118.0).joined(Measured((3.0,), 0.6, 118.0))
+    assert both == Measured((1.0, 2.0, 3.0), 0.6, 118.0)
+
+
 def test_bad_requests(monkeypatch: pytest.MonkeyPatch):
     """No Gaussians, too many, no repeats, and a rival that is not there are refused before anything is written."""
     for values in ({"num_gaussians": 0}, {"num_gaussians": 10**9}, {"num_gaussians": 5, "repeats": 0}):
