@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import torch
 
-from omni_gen3d.geometry import intrinsics_from_fov, look_at
+from omni_gen3d.geometry import intrinsics_from_fov, look_at, quat_to_matrix, transform_gaussians
 from omni_gen3d.types import (
     Cameras,
     CollisionProxy,
@@ -219,3 +219,19 @@ def environment_from_picture(tmp_path_factory: pytest.TempPathFactory, garage_pi
 
     out = tmp_path_factory.mktemp("generated") / "garage"
     return generate(image=garage_picture, fov_deg=40.85, out=out, seed=1, device="cpu")
+
+
+@pytest.fixture(scope="session")
+def environment_by_converting(
+    tmp_path_factory: pytest.TempPathFactory, write_ply: Callable[..., Path]
+) -> GeneratedEnvironment:
+    """What converting makes of a furnished warehouse with floaters, noise and holes, in a tilted y-down file."""
+    from omni_gen3d import convert
+    from omni_gen3d.bench.rooms import rooms
+
+    folder = tmp_path_factory.mktemp("converted")
+    y_down = quat_to_matrix(torch.nn.functional.normalize(torch.tensor([1.0, 1.0, 0.1, 0.05]), dim=0))
+    warehouse = rooms()[1].gaussians(60_000, seed=1)
+    tilted = transform_gaussians(warehouse, y_down, torch.tensor([0.3, -0.2, 1.0]), 0.5)
+    file = write_ply(tilted, folder / "warehouse.ply")
+    return convert(file, folder / "warehouse", scale=2.0, seed=1)
