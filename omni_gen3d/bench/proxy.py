@@ -36,10 +36,10 @@ def bench_proxy(views: int, *, toy: bool = False, seed: int = 0, report: Callabl
     """Surface three rooms with each method and measure the results against the truth.
 
     All methods see the same Gaussians or the same median depth maps of them. Seconds do not hold the rendering of
-    these; ``cpu_s`` is summed over threads, for machines that are busy with other things. Columns: ``accuracy_mm``, ``complete_%``, ``F@5cm_%`` and ``solid_%`` as in
-    ``mesh.ground_truth.score_against`` on the true free space; ``ghost_%``: share of the points of the air at least
-    10 cm from every true surface that lie within 5 cm of the mesh; ``floor_mm``: mean height of the mesh's upward
-    faces within 10 cm of the open floor, without sign.
+    these; ``cpu_s`` is summed over threads, for machines that are busy with other things. Columns: ``accuracy_mm``,
+    ``complete_%``, ``F@5cm_%`` and ``solid_%`` as in ``mesh.ground_truth.score_against`` on the true free space;
+    ``ghost_%``: share of the points of the air at least 10 cm from every true surface that lie within 5 cm of the
+    mesh; ``floor_mm``: mean height of the mesh's upward faces within 10 cm of the open floor, without sign.
 
     Args:
         views: Cameras in each room.
