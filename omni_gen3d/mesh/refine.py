@@ -112,9 +112,9 @@ def _by_cell(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, n
     origin = centres.min(0) - cell
     indices = np.floor((centres - origin) / cell).astype(np.int64)
     shape = indices.max(0) + 2
-    flat = np.ravel_multi_index(tuple(indices.T), tuple(shape))
+    flat = np.asarray(np.ravel_multi_index(tuple(indices.T), tuple(shape)))
     order = np.argsort(flat, kind="stable")
-    starts = np.searchsorted(flat[order], np.arange(np.prod(shape) + 1))
+    starts = np.searchsorted(flat[order], np.arange(int(np.prod(shape)) + 1))
     return order, starts, origin, shape
 
 

@@ -35,14 +35,15 @@ def farthest_points(points: np.ndarray, count: int, first: int, min_spacing: flo
     return np.array(chosen)
 
 
-def spread_cameras(cameras: Cameras, count: int, min_spacing: float = 0.0) -> Cameras:
-    """At most ``count`` cameras that differ most in place and direction, camera 0 first.
+def spread_cameras(cameras: Cameras, count: int, most: int | None = None, min_spacing: float = 0.0) -> Cameras:
+    """The ``count`` cameras that differ most in place and direction, camera 0 first, or all where there are fewer.
 
-    None is taken that lies within ``min_spacing`` [m] of one taken before.
+    With ``most``, up to that many as long as each differs by at least ``min_spacing`` [m] from those before it.
     """
     camera_to_world = cameras.camera_to_world.detach().cpu().double().numpy()
     places = np.concatenate([camera_to_world[:, :3, 3], _METRES_PER_RIGHT_ANGLE * camera_to_world[:, :3, 2]], axis=1)
-    return cameras[farthest_points(places, count, 0, min_spacing).tolist()]
+    chosen = farthest_points(places, most or count, 0, min_spacing)
+    return cameras[(chosen if len(chosen) > count else farthest_points(places, count, 0)).tolist()]
 
 
 def covered_area(gaussians: Gaussians) -> np.ndarray:

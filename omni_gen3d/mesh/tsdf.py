@@ -256,6 +256,6 @@ def _fill_pockets(tsdf: Tsdf) -> None:
     if count == 0:
         return
     largest = 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    reached = ndimage.binary_dilation(labels == largest, around, rounds + 1, mask=free)
+    reached = np.asarray(ndimage.binary_dilation(labels == largest, around, rounds + 1, mask=free), np.bool_)
     tsdf.distance[free & ~reached] = -1.0
     tsdf.surface_seen[free & ~reached] = False
