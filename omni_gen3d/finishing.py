@@ -9,7 +9,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from omni_gen3d.errors import CancelledError
-from omni_gen3d.mesh import build_proxy
 from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
 from omni_gen3d.render.view import pick_camera, resize_cameras
@@ -117,6 +116,8 @@ def finish_environment(
     """
     proxy = None
     if collision != "none":
+        from omni_gen3d.mesh.proxy import build_proxy
+
         with stages.stage("collision proxy"):
             proxy = build_proxy(
                 gaussians,

@@ -18,7 +18,7 @@ from omni_gen3d.decoder.mini import MiniDecoder, decode
 from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
 from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
-from omni_gen3d.mesh import level_scene
+from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.request import check_request
 from omni_gen3d.types import Cameras, Gaussians, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
+from numba import njit, prange
 
 from omni_gen3d.geometry import quat_to_matrix
 from omni_gen3d.mesh.sampling import covered_area
@@ -54,18 +55,32 @@ class Occupancy:
             steps: Samples along each way.
         """
         padded = np.pad(self.solid, 1)
-        last = np.array(padded.shape, np.float32) - 1
-        strides = np.array([padded.shape[1] * padded.shape[2], padded.shape[2], 1], np.int32)
         start = ((eyes - self.origin) / self.voxel_size + 1).astype(np.float32)
         ways = ((targets[None] - eyes[:, None]) / self.voxel_size).astype(np.float32)
         length = np.linalg.norm(ways, axis=-1, keepdims=True)
         ways *= np.maximum(length - 2, 0) / np.maximum(length, 1e-9)
-        blocked = np.zeros(ways.shape[:2], bool)
-        for step in range(1, steps):
-            # What leaves the grid is clipped into the empty voxels that pad it.
-            here = np.clip(start[:, None] + ways * np.float32(step / steps), 0, last).astype(np.int32)
-            blocked |= padded.ravel()[here @ strides]
-        return ~blocked
+        return _open(padded, start, ways, steps)
+
+
+@njit(parallel=True, cache=True)
+def _open(padded: np.ndarray, start: np.ndarray, ways: np.ndarray, steps: int) -> np.ndarray:
+    """Sample every way; what leaves the grid lies in the empty voxels that pad it."""
+    eyes, targets = ways.shape[:2]
+    clear = np.ones((eyes, targets), np.bool_)
+    for eye in prange(eyes):
+        for target in range(targets):
+            for step in range(1, steps):
+                share = np.float32(step / steps)
+                x = np.int64(start[eye, 0] + ways[eye, target, 0] * share)
+                y = np.int64(start[eye, 1] + ways[eye, target, 1] * share)
+                z = np.int64(start[eye, 2] + ways[eye, target, 2] * share)
+                x = min(max(x, 0), padded.shape[0] - 1)
+                y = min(max(y, 0), padded.shape[1] - 1)
+                z = min(max(z, 0), padded.shape[2] - 1)
+                if padded[x, y, z]:
+                    clear[eye, target] = False
+                    break
+    return clear
 
 
 def occupy(gaussians: Gaussians) -> Occupancy:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omni_gen3d.geometry import intrinsics_from_fov, look_at, matrix_to_quat
-from omni_gen3d.mesh import build_proxy
+from omni_gen3d.mesh.proxy import build_proxy
 from omni_gen3d.types import Cameras, CollisionProxy, Gaussians, TriMesh
 
 # Rectangles: a corner and two edges [m]; the normal is their cross product.

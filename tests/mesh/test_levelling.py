@@ -10,7 +10,7 @@ import torch
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import quat_to_matrix, transform_cameras, transform_gaussians
-from omni_gen3d.mesh import level_scene
+from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.types import Cameras, Gaussians
 
 

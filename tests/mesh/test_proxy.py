@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.mesh import build_proxy
+from omni_gen3d.mesh.proxy import build_proxy
 from omni_gen3d.mesh.scoring import joined
 from omni_gen3d.types import Cameras, CollisionProxy, Gaussians
 
