@@ -138,9 +138,7 @@ def draw_splats(placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, 
         surface = np.empty(shape, np.int32)
         tiles_x = -(-view.width // kernels.TILE)
         for first, starts, lists in _tile_lists(splats, view.width, view.height):
-            kernels.composite(
-                splats, paint, tiles_x, first, starts, lists, behind, stop, color, depth, alpha, surface
-            )
+            kernels.composite(splats, paint, tiles_x, first, starts, lists, behind, stop, color, depth, alpha, surface)
     nothing = surface < 0
     # One row behind the last, which -1 picks.
     return SplatPicture(

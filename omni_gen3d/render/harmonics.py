@@ -1,4 +1,4 @@
-"""Colours of the splats that one camera sees: ``geometry.eval_sh`` as one compiled pass that gathers no coefficients."""
+"""Colours of the splats that one camera sees: ``geometry.eval_sh`` as one compiled pass that gathers nothing."""
 
 from __future__ import annotations
 
@@ -13,7 +13,11 @@ _BLOCK = 512
 _K1 = math.sqrt(3 / (4 * math.pi))
 _K2 = math.sqrt(15 / (4 * math.pi))
 _K2_ZONAL = math.sqrt(5 / (16 * math.pi))
-_K3_EDGE, _K3_MIXED, _K3_SIDE = math.sqrt(35 / (32 * math.pi)), math.sqrt(105 / (4 * math.pi)), math.sqrt(21 / (32 * math.pi))
+_K3_EDGE, _K3_MIXED, _K3_SIDE = (
+    math.sqrt(35 / (32 * math.pi)),
+    math.sqrt(105 / (4 * math.pi)),
+    math.sqrt(21 / (32 * math.pi)),
+)
 _K3_ZONAL = math.sqrt(7 / (16 * math.pi))
 
 

@@ -125,7 +125,7 @@ def _expect_pinhole(prim: Usd.Prim, time: Usd.TimeCode) -> None:
             raise InputError(f"{attribute.GetPath()} is '{value}'; only 'pinhole' is drawn by this backend.")
         if any(word in name for word in _SENSOR_WORDS) and value:
             raise InputError(
-                f"{attribute.GetPath()} is {value}: noise and rolling shutters are not drawn by this backend; remove it."
+                f"{attribute.GetPath()} is {value}: this backend draws no noise and no rolling shutter; remove it."
             )
 
 

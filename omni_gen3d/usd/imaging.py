@@ -37,6 +37,7 @@ _SPLAT_ATTRIBUTES = (
     *(quantity.name(half) for quantity in QUANTITIES.values() for half in (False, True)),
     "radiance:sphericalHarmonicsDegree",
 )
+GEOMETRY_NAMES = frozenset((*_MESH_ATTRIBUTES, *_SPLAT_ATTRIBUTES))
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,42 @@ def walk(root: Usd.Prim) -> Iterator[Drawable | Usd.Prim]:
             yield Drawable(prim, kind, _ordinal(prim, ordinals), Gf.Matrix4d(1), prim)
         elif is_light(prim):
             yield prim
+
+
+def time_code(time: float | None) -> Usd.TimeCode:
+    """A time code of the stage; where there is none, the earliest, which also finds what has no samples."""
+    return Usd.TimeCode.EarliestTime() if time is None else Usd.TimeCode(time)
+
+
+def plain_time(prim: Usd.Prim, time: float | None) -> float | None:
+    """The time at which ``read_stored_splats`` finds the splats of ``prim`` even where only samples are authored."""
+    if time is not None:
+        return time
+    positions = [prim.GetAttribute(QUANTITIES["means"].name(half)) for half in (False, True)]
+    samples = [attribute.GetTimeSamples() for attribute in positions if attribute and attribute.GetTimeSamples()]
+    return samples[0][0] if samples else None
+
+
+def metres_per_unit(stage: Usd.Stage) -> float:
+    """Length of the stage's unit [m]."""
+    return UsdGeom.GetStageMetersPerUnit(stage)
+
+
+def path_of(prim: Usd.Prim) -> str:
+    """Path of a prim as text."""
+    return str(prim.GetPath())
+
+
+def outermost_instancer(stage: Usd.Stage, path: str) -> Usd.Prim | None:
+    """The outermost PointInstancer at or above a path, else the prim there; None where there is neither."""
+    found = prim = stage.GetPrimAtPath(path)
+    if not prim or not prim.IsActive() or not prim.IsDefined() or prim.IsAbstract():
+        return None if path != "/" else stage.GetPseudoRoot()
+    while prim and not prim.IsPseudoRoot():
+        if prim.IsA(UsdGeom.PointInstancer):
+            found = prim
+        prim = prim.GetParent()
+    return found
 
 
 def kind_of(prim: Usd.Prim) -> Kind | None:
@@ -251,7 +288,9 @@ def geometry_source(drawable: Drawable) -> str:
             for time in (times[0], times[-1]):
                 digest.update(f"{time}".encode())
                 value = attribute.Get(time)
-                digest.update(np.ascontiguousarray(value).tobytes() if hasattr(value, "__len__") else str(value).encode())
+                digest.update(
+                    np.ascontiguousarray(value).tobytes() if hasattr(value, "__len__") else str(value).encode()
+                )
     if drawable.kind == "mesh":
         digest.update(repr(base_colors(drawable.prim, Usd.TimeCode.EarliestTime())).encode())
     return digest.hexdigest()

@@ -50,7 +50,7 @@ def read_surface(prim: Usd.Prim, time: Usd.TimeCode) -> Surface:
         )
     )
     points = points.reshape(-1, 3)
-    if len(counts) and counts.min() < 0 or counts.sum() != len(indices):
+    if (len(counts) and counts.min() < 0) or counts.sum() != len(indices):
         raise InputError(f"{prim.GetPath()} counts {counts.sum()} corners of faces and lists {len(indices)}.")
     if len(indices) and not (0 <= indices.min() and indices.max() < len(points)):
         raise InputError(f"{prim.GetPath()} indexes points {indices.min()}..{indices.max()} of {len(points)}.")
