@@ -32,7 +32,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "console": {"errors"},
     "video": FOUNDATION,
     "decoder": FOUNDATION,
-    "render": FOUNDATION,
+    "render": FOUNDATION | {"usd"},
     "mesh": FOUNDATION | {"render"},
     "usd": FOUNDATION | {"__init__"},
     "splat_file": {"errors", "types", "geometry"},

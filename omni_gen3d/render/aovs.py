@@ -9,9 +9,10 @@ from typing import Literal, get_args
 import numpy as np
 import torch
 
-from omni_gen3d.geometry import pixel_rays, quat_to_matrix
-from omni_gen3d.render.cpu import PlacedSplats, SplatPicture, View, draw_splats
-from omni_gen3d.render.meshes import Lighting, MeshBatch, MeshPicture, draw_meshes
+from omni_gen3d.geometry import pixel_rays
+from omni_gen3d.render.cpu import PlacedSplats, View, draw_splats
+from omni_gen3d.render.meshes import Lighting, MeshBatch, draw_meshes
+from omni_gen3d.render.surface import splat_surface
 
 Aov = Literal["color", "depth", "distance", "normal", "alpha", "prim_id", "instance_id", "semantic_id"]
 AOVS: tuple[Aov, ...] = get_args(Aov)
@@ -77,7 +78,8 @@ def draw(
     behind[solid.owner < 0] = background
     picture = draw_splats(splats, view, behind, solid.depth)
     on_splat, on_mesh = picture.owner >= 0, (picture.owner < 0) & (solid.owner >= 0)
-    depth = np.where(on_splat, picture.median_depth, np.where(on_mesh, solid.depth, 0)).astype(np.float32)
+    splat_depth, splat_normal = splat_surface(picture, splats, view, solid.depth)
+    depth = np.where(on_mesh, solid.depth, splat_depth)
     found: dict[Aov, np.ndarray] = {"color": np.clip(picture.color, 0, 1), "depth": depth}
     if "alpha" in aovs:
         found["alpha"] = np.where(solid.owner >= 0, np.float32(1), picture.alpha)
@@ -85,7 +87,7 @@ def draw(
         rays = pixel_rays(torch.from_numpy(view.intrinsics), view.height, view.width).numpy()
         found["distance"] = (depth * np.linalg.norm(rays, axis=-1)).astype(np.float32)
     if "normal" in aovs:
-        found["normal"] = np.where(on_mesh[..., None], solid.normal, _splat_normals(picture, splats, view))
+        found["normal"] = np.where(on_mesh[..., None], solid.normal, splat_normal)
     for name, nothing in (("prim_id", -1), ("instance_id", -1), ("semantic_id", BACKGROUND)):
         if name in aovs:
             found[name] = np.where(
@@ -105,25 +107,3 @@ def draw(
 def _tagged(tags: Sequence[Tags], name: str, nothing: int) -> np.ndarray:
     """One number for each owner, and behind them the one that owner -1 picks."""
     return np.array([*(getattr(tag, name) for tag in tags), nothing], np.int32)
-
-
-def _splat_normals(picture: SplatPicture, placed: Sequence[PlacedSplats], view: View) -> np.ndarray:
-    """Shortest axis of the splat that each pixel shows, in the world and towards the camera, shape ``(H, W, 3)``."""
-    normals = np.zeros((*picture.owner.shape, 3), np.float32)
-    rays = pixel_rays(torch.from_numpy(view.intrinsics), view.height, view.width).numpy() @ view.world_to_camera[:3, :3]
-    for owner in np.unique(picture.owner[picture.owner >= 0]):
-        pixels = picture.owner == owner
-        # Many pixels show one splat.
-        shown, back = np.unique(picture.index[pixels], return_inverse=True)
-        item = placed[owner]
-        turns = quat_to_matrix(torch.from_numpy(item.splats.quats[shown]).double()).numpy()
-        shortest = item.splats.scales[shown].argmin(1)
-        axes = np.take_along_axis(turns, shortest[:, None, None], 2)[:, :, 0]
-        axes = axes @ np.linalg.inv(item.to_world[:3, :3])
-        axes = (axes / np.linalg.norm(axes, axis=1, keepdims=True))[back]
-        axes[(axes * rays[pixels]).sum(1) > 0] *= -1
-        normals[pixels] = axes
-    return normals
-
-
-__all__ = ["AOVS", "BACKGROUND", "UNLABELLED", "Aov", "MeshPicture", "PlacedMeshes", "Tags", "draw"]
