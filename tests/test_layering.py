@@ -55,7 +55,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "carb": ("kit/",),
     "isaacsim": ("kit/",),
     "isaaclab": ("envs/",),
-    "newton": ("envs/",),
+    "newton": ("envs/", "bench/newton_camera.py"),
     "ovphysx": (),
     "ovstage": (),
     "triton": ("decoder/scan_triton.py",),

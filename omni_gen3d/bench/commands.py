@@ -56,6 +56,20 @@ def proxy(
 
 @bench_app.command()
 @reported
+def render(
+    device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
+    toy: Annotated[bool, typer.Option("--toy", help="A hundredth of the Gaussians: to see that it runs.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the room.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """The render delegate beside Newton's camera on a CPU or bare gsplat on CUDA. Takes some three minutes."""
+    from omni_gen3d.bench.render import bench_render
+
+    publish(bench_render(_torch_device(device).type, toy=toy, seed=seed, report=tell), as_json)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,
