@@ -14,14 +14,20 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
 
+import numpy as np
 import torch
+from PIL import Image
 
 from omni_gen3d.bench.newton_camera import NewtonCamera
 from omni_gen3d.bench.report import Check, Report, Value, cpu_name
 from omni_gen3d.bench.rooms import Room, rooms
 from omni_gen3d.render import render
+from omni_gen3d.render.aovs import AOVS
 from omni_gen3d.render.delegate import SplatRenderDelegate
+from omni_gen3d.render.picture import alpha_to_image, color_to_image, depth_to_image, ids_to_image, normal_to_image
+from omni_gen3d.types import ProxyPart, TriMesh
 from omni_gen3d.usd.cameras import author_cameras
+from omni_gen3d.usd.collision import author_collision
 from omni_gen3d.usd.splats import author_splats
 from omni_gen3d.usd.stage import new_stage, open_stage, save_stage
 
@@ -58,7 +64,14 @@ _CUDA = (
 _RIVAL = Setup(1, 320, 240, 1, 200_000)
 
 
-def bench_render(device: str, *, toy: bool = False, seed: int = 0, report: Callable[[str], None] = print) -> Report:
+def bench_render(
+    device: str,
+    *,
+    toy: bool = False,
+    seed: int = 0,
+    sheet: Path | None = None,
+    report: Callable[[str], None] = print,
+) -> Report:
     """Draw, and say what it took.
 
     Milliseconds are the median over different views of one camera, or one call for many cameras; the first call, which
@@ -68,6 +81,7 @@ def bench_render(device: str, *, toy: bool = False, seed: int = 0, report: Calla
         device: ``cpu`` or ``cuda``.
         toy: A hundredth of the Gaussians and few cameras.
         seed: Of the room.
+        sheet: Where to write a PNG with one view in every picture that the cpu backend makes; None for no file.
         report: Told what is being done.
 
     Raises:
@@ -90,8 +104,30 @@ def bench_render(device: str, *, toy: bool = False, seed: int = 0, report: Calla
             rows.append(_row(NEWTON, rival, *_newton(room, rival, Path(folder), seed)))
         report(f"sync and memory of {_MANY} environments")
         rows.append(_sync_row(room, round(100_000 * share), 4 if toy else _MANY, device, Path(folder), seed))
+    if sheet is not None:
+        Image.fromarray(contact_sheet(room, round(200_000 * share), seed)).save(sheet, format="PNG")
     name = cpu_name() if device == "cpu" else torch.cuda.get_device_name()
     return Report(name, rows, checks_of(rows, device))
+
+
+def contact_sheet(room: Room, count: int, seed: int) -> np.ndarray:
+    """One view of a room with a box in it, in colour, depth, normals and ids, uint8 RGB, shape ``(480, 1280, 3)``."""
+    stage = new_stage("World")
+    author_splats(stage, "/World/Splats", room.gaussians(count, seed))
+    middle = np.append(room.outline.mean(0), 0.0)
+    low, high = middle + [-0.3, -0.3, 0.8], middle + [0.3, 0.3, 1.6]
+    corners = np.where(np.indices((2, 2, 2)).reshape(3, 8).T, high, low).astype(np.float32)
+    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = np.array([face for a, b, c, d in quads for face in ((a, b, c), (a, c, d))], np.int32)
+    author_collision(stage, "/World", (ProxyPart("Robot", "object", TriMesh(corners, faces)),))
+    with SplatRenderDelegate(stage, "cpu", purposes=("default", "render", "guide")) as delegate:
+        aovs = delegate.render(room.cameras(1, 320, 240), aovs=AOVS).aovs
+    view = {name: picture[0] for name, picture in aovs.items()}
+    depth, distance, alpha, color = (torch.from_numpy(view[name]) for name in ("depth", "distance", "alpha", "color"))
+    gray = np.repeat(alpha_to_image(alpha)[..., None], 3, 2)
+    top = [color_to_image(color), depth_to_image(depth, alpha), depth_to_image(distance, alpha)]
+    bottom = [ids_to_image(view[name]) for name in ("prim_id", "instance_id", "semantic_id")]
+    return np.concatenate([np.hstack([*top, normal_to_image(view["normal"])]), np.hstack([*bottom, gray])])
 
 
 def checks_of(rows: Sequence[dict[str, Value]], device: str) -> list[Check]:

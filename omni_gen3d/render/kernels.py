@@ -27,6 +27,7 @@ COLUMNS = 8
 # Rows of a tile's state: TILE values of each quantity, one quantity after the other.
 _TRANSMITTANCE, _LIVE, _RED, _GREEN, _BLUE, _DEPTH, _STOP = (TILE * k for k in range(7))
 
+_WIDEST_CUT = 2 * math.log(1 / MIN_ALPHA)
 _BLOCK = 1024  # Gaussians that one thread projects in one go
 _PARTS = 32  # parts in which splats are listed
 
@@ -53,6 +54,8 @@ def project(means, quats, scales, opacities, world_to_camera, intrinsics, width,
         and which Gaussians they are, int32, shape ``(M,)``.
     """
     count = len(means)
+    # Of a linear map no direction grows by more than the norm of its entries.
+    stretch = math.sqrt((world_to_camera[:3, :3] ** 2).sum())
     blocks = (count + _BLOCK - 1) // _BLOCK
     splats, which = np.empty((count, COLUMNS)), np.empty(count, np.int32)
     ends = np.zeros(blocks + 1, np.int64)
@@ -65,6 +68,7 @@ def project(means, quats, scales, opacities, world_to_camera, intrinsics, width,
                 scales[i],
                 opacities[i],
                 world_to_camera,
+                stretch,
                 intrinsics,
                 width,
                 height,
@@ -105,7 +109,13 @@ def take_rows(rows, order):
 
 
 @numba.njit(cache=True, inline="always")
-def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width, height, near, far, splat):
+def _reach(radius, slope):
+    """Bound on how far the image of a ball of some radius [pixels], seen at a slope, reaches at an opacity of 1."""
+    return math.sqrt(_WIDEST_CUT * (radius * radius * (1 + slope * slope) + BLUR))
+
+
+@numba.njit(cache=True, inline="always")
+def _project_one(mean, quat, scale, opacity, world_to_camera, stretch, intrinsics, width, height, near, far, splat):
     w2c = world_to_camera
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
     mx, my, mz = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
@@ -115,9 +125,17 @@ def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width,
     if z < near or z > far or opacity <= MIN_ALPHA:
         return False
 
-    # Rows of the Jacobian of the projection times the camera's rotation, at a point held near the picture.
+    # The projection is taken to be linear around a point held near the picture.
     tx = min(max(x / z, -cx / fx - GUARD * width / fx), (width - cx) / fx + GUARD * width / fx)
     ty = min(max(y / z, -cy / fy - GUARD * height / fy), (height - cy) / fy + GUARD * height / fy)
+    # No ellipse reaches farther from its centre than a ball of the largest axis would; most of a room ends here.
+    ball = stretch * max(np.float64(scale[0]), np.float64(scale[1]), np.float64(scale[2])) / z
+    u, v = fx * x / z + cx, fy * y / z + cy
+    reach_x, reach_y = _reach(fx * ball, tx), _reach(fy * ball, ty)
+    if u + reach_x < 0 or u - reach_x > width or v + reach_y < 0 or v - reach_y > height:
+        return False
+
+    # Rows of the Jacobian of the projection times the camera's rotation.
     ax = fx / z * (w2c[0, 0] - tx * w2c[2, 0])
     ay = fx / z * (w2c[0, 1] - tx * w2c[2, 1])
     az = fx / z * (w2c[0, 2] - tx * w2c[2, 2])
@@ -142,7 +160,6 @@ def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width,
     c0, c1, c2 = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
     determinant = c0 * c0 + c1 * c1 + c2 * c2 + BLUR * (var_x + var_y - BLUR)
 
-    u, v = fx * x / z + cx, fy * y / z + cy
     cut = 2 * math.log(opacity / MIN_ALPHA)  # squared Mahalanobis radius at which alpha falls to MIN_ALPHA
     half_width, half_height = math.sqrt(cut * var_x), math.sqrt(cut * var_y)
     if u + half_width < 0 or u - half_width > width or v + half_height < 0 or v - half_height > height:
