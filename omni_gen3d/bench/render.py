@@ -115,7 +115,7 @@ def contact_sheet(room: Room, count: int, seed: int) -> np.ndarray:
     stage = new_stage("World")
     author_splats(stage, "/World/Splats", room.gaussians(count, seed))
     middle = np.append(room.outline.mean(0), 0.0)
-    low, high = middle + [-0.3, -0.3, 0.8], middle + [0.3, 0.3, 1.6]
+    low, high = middle + np.array([[-0.3, -0.3, 0.8], [0.3, 0.3, 1.6]])
     corners = np.where(np.indices((2, 2, 2)).reshape(3, 8).T, high, low).astype(np.float32)
     quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
     faces = np.array([face for a, b, c, d in quads for face in ((a, b, c), (a, c, d))], np.int32)

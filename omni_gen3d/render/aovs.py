@@ -88,7 +88,8 @@ def draw(
         found["distance"] = (depth * np.linalg.norm(rays, axis=-1)).astype(np.float32)
     if "normal" in aovs:
         found["normal"] = np.where(on_mesh[..., None], solid.normal, splat_normal)
-    for name, nothing in (("prim_id", -1), ("instance_id", -1), ("semantic_id", BACKGROUND)):
+    ids: tuple[tuple[Aov, int], ...] = (("prim_id", -1), ("instance_id", -1), ("semantic_id", BACKGROUND))
+    for name, nothing in ids:
         if name in aovs:
             found[name] = np.where(
                 on_mesh,

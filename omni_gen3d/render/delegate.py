@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from types import TracebackType
-from typing import TYPE_CHECKING, Any, Literal, get_args
+from typing import Any, Literal, get_args
 
 import numpy as np
 import torch
@@ -22,9 +22,6 @@ from omni_gen3d.render.view import resize_cameras
 from omni_gen3d.types import Cameras
 from omni_gen3d.usd.cameras import read_view
 from omni_gen3d.usd.imaging import time_code
-
-if TYPE_CHECKING:
-    from pxr import Usd
 
 Backend = Literal["auto", "cuda", "cpu"]
 MAX_SIDE = 8192
@@ -73,12 +70,12 @@ class SplatRenderDelegate:
     """
 
     def __init__(
-        self, stage: Usd.Stage, backend: Backend = "auto", *, purposes: Sequence[str] = ("default", "render")
+        self, stage: Any, backend: Backend = "auto", *, purposes: Sequence[str] = ("default", "render")
     ) -> None:
         """Index a stage.
 
         Args:
-            stage: Composed, with the payloads that are to be seen loaded.
+            stage: A ``Usd.Stage``, composed, with the payloads that are to be seen loaded.
             backend: ``auto`` takes cuda where torch sees a device. The cuda backend draws splats only.
             purposes: Of the prims that are drawn: ``default``, ``render``, ``proxy``, ``guide``.
 

@@ -66,8 +66,13 @@ def join_placed(placed: Sequence[PlacedSplats]) -> Gaussians:
     moved = [_in_world(item) for item in placed]
     count = max(item.sh.shape[1] for item in moved)
     sh = [torch.nn.functional.pad(item.sh, (0, 0, 0, count - item.sh.shape[1])) for item in moved]
-    fields = ("means", "quats", "scales", "opacities")
-    return Gaussians(*(torch.cat([getattr(item, name) for item in moved]) for name in fields), torch.cat(sh))
+    return Gaussians(
+        means=torch.cat([item.means for item in moved]),
+        quats=torch.cat([item.quats for item in moved]),
+        scales=torch.cat([item.scales for item in moved]),
+        opacities=torch.cat([item.opacities for item in moved]),
+        sh=torch.cat(sh),
+    )
 
 
 def _in_world(item: PlacedSplats) -> Gaussians:
