@@ -6,7 +6,9 @@ so copies share their arrays; the column ``MB`` is what the arrays of all enviro
 
 from __future__ import annotations
 
+import contextlib
 import statistics
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -244,8 +246,10 @@ def _newton(room: Room, setup: Setup, folder: Path, seed: int) -> tuple[float, N
     cameras = room.cameras(_REPEATS + 1, setup.width, setup.height)
     path = folder / "newton.usda"
     stage.Export(str(path))
-    camera = NewtonCamera(path, cameras)
-    return _timed(camera.draw, setup, "cpu"), None
+    # Warp tells on standard output what it compiles, where a program may wait for JSON.
+    with contextlib.redirect_stdout(sys.stderr):
+        camera = NewtonCamera(path, cameras)
+        return _timed(camera.draw, setup, "cpu"), None
 
 
 def _sync_row(room: Room, count: int, environments: int, device: str, folder: Path, seed: int) -> dict[str, Value]:

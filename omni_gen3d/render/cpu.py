@@ -2,22 +2,19 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from omni_gen3d.render import kernels
+from omni_gen3d.render import kernels, threads
 from omni_gen3d.render.harmonics import paint_splats
 from omni_gen3d.types import Cameras, Gaussians
 
 # A splat is listed once for every tile it touches; a picture whose lists outgrow this is composited in parts.
 MAX_LISTED = 1 << 26
-
-# numba's fallback threading layer aborts the process when two threads enter a parallel kernel at once.
-one_at_a_time = threading.Lock()
 
 
 @dataclass(frozen=True)
@@ -107,12 +104,9 @@ def render_views(
     behind = np.empty((height, width, 3), np.float32)
     behind[:] = background
     stop = np.full((height, width), np.inf, np.float32)
-    pictures = [
-        draw_splats(placed, View(pose, lens, width, height, near, far), behind, stop)
-        for pose, lens in zip(
-            cameras.world_to_camera.double().cpu().numpy(), cameras.intrinsics.double().cpu().numpy(), strict=True
-        )
-    ]
+    poses, lenses = (tensor.double().cpu().numpy() for tensor in (cameras.world_to_camera, cameras.intrinsics))
+    views = [View(pose, lens, width, height, near, far) for pose, lens in zip(poses, lenses, strict=True)]
+    pictures = threads.side_by_side([partial(draw_splats, placed, view, behind, stop) for view in views])
     channels = ("color", "depth", "alpha", "median_depth")
     color, depth, alpha, median_depth = (
         torch.from_numpy(np.stack([getattr(picture, channel) for picture in pictures])).to(device)
@@ -130,7 +124,7 @@ def draw_splats(placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, 
         behind: Colour of what is behind the splats, shape ``(H, W, 3)``, float32.
         stop: Depth of what is behind the splats and hides what is farther [m], shape ``(H, W)``, float32.
     """
-    with one_at_a_time:
+    with threads.kernels():
         splats, paint, owners, which = _seen(placed, view)
         shape = (view.height, view.width)
         color = np.empty((*shape, 3), np.float32)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -18,6 +19,7 @@ from omni_gen3d.render.aovs import AOVS, Aov, PlacedMeshes, draw
 from omni_gen3d.render.cpu import PlacedSplats, View
 from omni_gen3d.render.index import RenderIndex, Rprim, SyncCounts
 from omni_gen3d.render.meshes import HEADLIGHT, Lighting, MeshBatch
+from omni_gen3d.render.threads import side_by_side
 from omni_gen3d.render.view import resize_cameras
 from omni_gen3d.types import Cameras
 from omni_gen3d.usd.cameras import read_view
@@ -216,7 +218,7 @@ class SplatRenderDelegate:
     def _draw_on_cpu(
         self, views: Sequence[View], roots: Sequence[str], aovs: Sequence[Aov], background: Sequence[float]
     ) -> dict[Aov, Any]:
-        pictures: list[dict[Aov, np.ndarray]] = [{}] * len(views)
+        tasks = {}
         for root in dict.fromkeys(roots):
             world = self._world(root, with_labels="semantic_id" in aovs)
             splats = [PlacedSplats(self._index.splats_of(r), r.to_world, r.gain) for r in world.splats]
@@ -225,7 +227,8 @@ class SplatRenderDelegate:
             labels = None if world.collider_batch is None else _placed(world.collider_batch, world.colliders)
             lighting = self._lighting(root)
             for i in [i for i, other in enumerate(roots) if other == root]:
-                pictures[i] = draw(views[i], splats, tags, meshes, labels, lighting, background, aovs)
+                tasks[i] = partial(draw, views[i], splats, tags, meshes, labels, lighting, background, aovs)
+        pictures = side_by_side([tasks[i] for i in range(len(views))])
         return {aov: np.stack([picture[aov] for picture in pictures]) for aov in aovs}
 
     def _draw_on_cuda(

@@ -21,7 +21,7 @@ _K3_EDGE, _K3_MIXED, _K3_SIDE = (
 _K3_ZONAL = math.sqrt(7 / (16 * math.pi))
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def paint_splats(means, sh, opacities, which, position, gain, paint):
     """Red, green, blue and opacity of some Gaussians seen from a point.
 

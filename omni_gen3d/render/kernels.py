@@ -38,7 +38,7 @@ _TAYLOR = tuple(np.float32(1 / math.factorial(k)) for k in range(7))
 _FAST = {"contract", "reassoc", "nsz"}  # everything of fastmath that does not assume finite numbers
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def project(means, quats, scales, opacities, world_to_camera, intrinsics, width, height, near, far):
     """Project Gaussians into one camera (EWA splatting, Zwicker et al. 2001, eq. 20-31).
 
@@ -89,7 +89,7 @@ def project(means, quats, scales, opacities, world_to_camera, intrinsics, width,
     return seen, which_seen
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def depth_keys(splats):
     """Numbers that sort splats by depth, those of one float32 depth by row; uint64, the row in the low half."""
     keys = np.empty(len(splats), np.uint64)
@@ -99,7 +99,7 @@ def depth_keys(splats):
     return keys
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def take_rows(rows, order):
     """``rows[order]`` for a table of float64, shape ``(M, COLUMNS)``."""
     taken = np.empty((len(order), rows.shape[1]))
@@ -200,7 +200,7 @@ def _tiles_in_row(splat, row, tiles_x):
     )
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def count_per_tile(splats, tiles_x, tiles_y):
     """How many splats of each part of the table touch each tile, int64, shape ``(parts, tiles_y * tiles_x)``."""
     counts = np.zeros((_PARTS, tiles_y * tiles_x), np.int64)
@@ -214,7 +214,7 @@ def count_per_tile(splats, tiles_x, tiles_y):
     return counts
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def list_per_tile(splats, tiles_x, tiles_y, first, starts, size):
     """Indices of the splats that touch each tile of a run, in the order of the table.
 
@@ -273,7 +273,7 @@ def _blend_row(state, surface, index, centre, peak, precision, opacity, red, gre
         state[_DEPTH + x] += weight * depth
 
 
-@numba.njit(parallel=True, cache=True, fastmath=_FAST)
+@numba.njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
 def composite(splats, paint, tiles_x, first, starts, lists, background, stop, color, depth, alpha, surface):
     """Fill the pixels of a run of tiles.
 

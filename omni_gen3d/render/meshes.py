@@ -14,7 +14,8 @@ from typing import Protocol
 import numba
 import numpy as np
 
-from omni_gen3d.render.cpu import View, one_at_a_time
+from omni_gen3d.render.cpu import View
+from omni_gen3d.render.threads import kernels
 
 _BAND = 16  # rows that one thread fills
 _FACES_A_TASK = 256
@@ -133,7 +134,7 @@ def draw_meshes(batch: MeshBatch, to_world: np.ndarray, view: View, lighting: Li
     # Normals turn with the inverse transpose.
     turn = np.ascontiguousarray(np.linalg.inv(to_world[:, :3, :3]).transpose(0, 2, 1))
     lens = np.array([view.intrinsics[0, 0], view.intrinsics[1, 1], view.intrinsics[0, 2], view.intrinsics[1, 2]])
-    with one_at_a_time:
+    with kernels():
         planes, boxes = _set_up(batch.points, batch.point_owners, batch.faces, to_camera, lens, *shape, view.near)
         _fill(planes, boxes, lens, view.near, view.far, depth, face)
         _shade(
@@ -163,7 +164,7 @@ def _cross(p, q, product):
     product[2] = p[0] * q[1] - p[1] * q[0]
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def _set_up(points, owners, faces, to_camera, lens, height, width, near):
     """Planes of every face, float64, ``(F, _NUMBERS)``, and the rows and columns it may cover, int32, ``(F, 4)``."""
     fx, fy, cx, cy = lens
@@ -199,7 +200,7 @@ def _set_up(points, owners, faces, to_camera, lens, height, width, near):
     return planes, boxes
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def _fill(planes, boxes, lens, near, far, depth, face):
     """The nearest face of every pixel; of two at one depth the first."""
     fx, fy, cx, cy = lens
@@ -224,7 +225,7 @@ def _fill(planes, boxes, lens, near, far, depth, face):
                             depth[row, column], face[row, column] = z, f
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def _shade(
     planes, lens, depth, face, owners, normals, colors, turn, axes, ambient, toward, lights, head, color, normal
 ):

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 import numba
 import numpy as np
 
-from omni_gen3d.render.cpu import PlacedSplats, SplatPicture, View, one_at_a_time
+from omni_gen3d.render.cpu import PlacedSplats, SplatPicture, View
+from omni_gen3d.render.threads import kernels
 
 
 def splat_surface(
@@ -26,7 +27,7 @@ def splat_surface(
     """
     depth, normal = np.zeros(picture.owner.shape, np.float32), np.zeros((*picture.owner.shape, 3), np.float32)
     lens = np.array([view.intrinsics[0, 0], view.intrinsics[1, 1], view.intrinsics[0, 2], view.intrinsics[1, 2]])
-    with one_at_a_time:
+    with kernels():
         for owner, item in enumerate(placed):
             splats = item.splats
             _meet(
@@ -47,7 +48,7 @@ def splat_surface(
     return depth, normal
 
 
-@numba.njit(cache=True, parallel=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def _meet(owner, owners, indices, means, quats, scales, to_local, turn, lens, near, stop, depth, normal):
     fx, fy, cx, cy = lens
     height, width = owners.shape
