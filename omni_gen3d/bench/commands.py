@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -65,6 +66,9 @@ def render(
     as_json: JsonOption = False,
 ) -> None:
     """The render delegate beside Newton's camera on a CPU or bare gsplat on CUDA. Takes some three minutes."""
+    # Read when torch loads. By default idle threads of OpenMP spin, and on a busy machine the pools of torch and numba
+    # then take the cores from each other: small pictures wait up to ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from omni_gen3d.bench.render import bench_render
 
     publish(bench_render(_torch_device(device).type, toy=toy, seed=seed, sheet=sheet, report=tell), as_json)
