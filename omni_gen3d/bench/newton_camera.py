@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -48,7 +49,7 @@ class NewtonCamera:
         model = builder.finalize(device="cpu")
         self._paths = tuple(model.shape_label)
         self._state = model.state()
-        self._sensor = SensorCamera(model)
+        self._sensor: Any = SensorCamera(model)
         directions = pixel_rays(cameras.intrinsics[0].double(), cameras.height, cameras.width).numpy()
         directions = directions / np.linalg.norm(directions, axis=-1, keepdims=True) * [1.0, -1.0, -1.0]
         rays = np.zeros((cameras.height, cameras.width, 1, 2, 3), np.float32)
