@@ -206,12 +206,12 @@ def usd_lens(intrinsics: torch.Tensor, width: int, height: int, horizontal_apert
 
 
 def lens_to_intrinsics(lens: UsdLens, width: int, height: int) -> torch.Tensor:
-    """Inverse of ``usd_lens``, float32, shape ``(3, 3)``."""
+    """Inverse of ``usd_lens``, float64, shape ``(3, 3)``."""
     fx = lens.focal_length * width / lens.horizontal_aperture
     fy = lens.focal_length * height / lens.vertical_aperture
     cx = width * (0.5 - lens.horizontal_offset / lens.horizontal_aperture)
     cy = height * (0.5 + lens.vertical_offset / lens.vertical_aperture)
-    return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]])
+    return torch.tensor([[fx, 0.0, cx], [0.0, fy, cy], [0.0, 0.0, 1.0]], dtype=torch.float64)
 
 
 # ------------------------------------------------------------------------------------------ spherical harmonics

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -52,6 +54,24 @@ def proxy(
     from omni_gen3d.bench.proxy import bench_proxy
 
     publish(bench_proxy(views, toy=toy, seed=seed, report=tell), as_json)
+
+
+@bench_app.command()
+@reported
+def render(
+    device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
+    toy: Annotated[bool, typer.Option("--toy", help="A hundredth of the Gaussians: to see that it runs.")] = False,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the room.")] = 0,
+    sheet: Annotated[Path | None, typer.Option(help="PNG to write, one view in every kind of picture.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """The render delegate beside Newton's camera on a CPU or bare gsplat on CUDA. Takes some three minutes."""
+    # Read when torch loads. By default idle threads of OpenMP spin, and on a busy machine the pools of torch and numba
+    # then take the cores from each other: small pictures wait up to ten times as long.
+    os.environ.setdefault("OMP_WAIT_POLICY", "passive")
+    from omni_gen3d.bench.render import bench_render
+
+    publish(bench_render(_torch_device(device).type, toy=toy, seed=seed, sheet=sheet, report=tell), as_json)
 
 
 @bench_app.command()

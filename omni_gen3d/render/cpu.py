@@ -2,21 +2,96 @@
 
 from __future__ import annotations
 
-import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import torch
 
-from omni_gen3d.geometry import eval_sh
-from omni_gen3d.render import kernels
+from omni_gen3d.render import kernels, threads
+from omni_gen3d.render.harmonics import paint_splats
 from omni_gen3d.types import Cameras, Gaussians
 
 # A splat is listed once for every tile it touches; a picture whose lists outgrow this is composited in parts.
 MAX_LISTED = 1 << 26
 
-# numba's fallback threading layer aborts the process when two threads enter a parallel kernel at once.
-_one_at_a_time = threading.Lock()
+
+@dataclass(frozen=True)
+class View:
+    """One camera.
+
+    Attributes:
+        world_to_camera: OpenCV, shape ``(4, 4)``, float64.
+        intrinsics: [pixels], shape ``(3, 3)``, float64.
+        width: [pixels].
+        height: [pixels].
+        near: Depth from which on things are seen [m].
+        far: Depth up to which [m].
+    """
+
+    world_to_camera: np.ndarray
+    intrinsics: np.ndarray
+    width: int
+    height: int
+    near: float
+    far: float
+
+
+@dataclass(frozen=True)
+class SplatArrays:
+    """Gaussians as the kernels want them: contiguous float32, as in ``types.Gaussians``."""
+
+    means: np.ndarray
+    quats: np.ndarray
+    scales: np.ndarray
+    opacities: np.ndarray
+    sh: np.ndarray
+
+    @staticmethod
+    def of(gaussians: Gaussians) -> SplatArrays:
+        """Arrays of a set; they share its memory where it is float32 on a CPU."""
+        fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
+        return SplatArrays(*(tensor.detach().cpu().float().contiguous().numpy() for tensor in fields))
+
+    def __len__(self) -> int:
+        return len(self.means)
+
+
+@dataclass(frozen=True)
+class PlacedSplats:
+    """A set of Gaussians in a world.
+
+    Attributes:
+        splats: The set, in a frame of its own.
+        to_world: From that frame, any invertible affine map; colours turn with it, shape ``(4, 4)``, float64.
+        gain: Factors on red, green and blue.
+    """
+
+    splats: SplatArrays
+    to_world: np.ndarray
+    gain: tuple[float, float, float] = (1.0, 1.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SplatPicture:
+    """What one camera sees of the splats.
+
+    Attributes:
+        color: RGB over what is behind, shape ``(H, W, 3)``, float32.
+        depth: Expected depth [m], 0 where no splat is, shape ``(H, W)``, float32.
+        alpha: Coverage by splats, shape ``(H, W)``, float32.
+        median_depth: Depth of the splat that takes a ray past half its coverage, 0 where none does, ``(H, W)``.
+        owner: Which placed set that splat belongs to, -1 where there is none, shape ``(H, W)``, int32.
+        index: Which Gaussian of the set it is, -1 where there is none, shape ``(H, W)``, int32.
+    """
+
+    color: np.ndarray
+    depth: np.ndarray
+    alpha: np.ndarray
+    median_depth: np.ndarray
+    owner: np.ndarray
+    index: np.ndarray
 
 
 def render_views(
@@ -24,58 +99,90 @@ def render_views(
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Color ``(C, H, W, 3)``, expected depth, alpha and median depth ``(C, H, W)``; arguments as for ``render``."""
     device = gaussians.means.device
-    gaussians, cameras = gaussians.to("cpu"), cameras.to("cpu")
-    shape = (len(cameras), cameras.height, cameras.width)
-    color = np.empty((*shape, 3), np.float32)
-    depth, alpha, median_depth = (np.empty(shape, np.float32) for _ in range(3))
-    with _one_at_a_time:
-        for index, position in enumerate(cameras.positions):
-            splats, visible = _visible_splats(gaussians, cameras, index, near, far)
-            directions = gaussians.means[visible] - position.to(gaussians.means)
-            paint = np.empty((len(visible), 4), np.float32)
-            paint[:, :3] = eval_sh(gaussians.sh[visible], directions).clamp_min(0)
-            paint[:, 3] = gaussians.opacities[visible]
-            for first, starts, lists in _tile_lists(splats, cameras.width, cameras.height):
-                kernels.composite(
-                    splats,
-                    paint,
-                    -(-cameras.width // kernels.TILE),
-                    first,
-                    starts,
-                    lists,
-                    np.asarray(background, np.float32),
-                    color[index],
-                    depth[index],
-                    alpha[index],
-                    median_depth[index],
-                )
+    placed = [PlacedSplats(SplatArrays.of(gaussians), np.eye(4))]
+    width, height = cameras.width, cameras.height
+    behind = np.empty((height, width, 3), np.float32)
+    behind[:] = background
+    stop = np.full((height, width), np.inf, np.float32)
+    poses, lenses = (tensor.double().cpu().numpy() for tensor in (cameras.world_to_camera, cameras.intrinsics))
+    views = [View(pose, lens, width, height, near, far) for pose, lens in zip(poses, lenses, strict=True)]
+    pictures = threads.side_by_side([partial(draw_splats, placed, view, behind, stop) for view in views])
+    channels = ("color", "depth", "alpha", "median_depth")
+    color, depth, alpha, median_depth = (
+        torch.from_numpy(np.stack([getattr(picture, channel) for picture in pictures])).to(device)
+        for channel in channels
+    )
+    return color, depth, alpha, median_depth
+
+
+def draw_splats(placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, stop: np.ndarray) -> SplatPicture:
+    """Composite all splats that one camera sees, front to back.
+
+    Args:
+        placed: The sets.
+        view: The camera.
+        behind: Colour of what is behind the splats, shape ``(H, W, 3)``, float32.
+        stop: Depth of what is behind the splats and hides what is farther [m], shape ``(H, W)``, float32.
+    """
+    with threads.kernels():
+        splats, paint, owners, which = _seen(placed, view)
+        shape = (view.height, view.width)
+        color = np.empty((*shape, 3), np.float32)
+        depth, alpha = np.empty(shape, np.float32), np.empty(shape, np.float32)
+        surface = np.empty(shape, np.int32)
+        tiles_x = -(-view.width // kernels.TILE)
+        for first, starts, lists in _tile_lists(splats, view.width, view.height):
+            kernels.composite(splats, paint, tiles_x, first, starts, lists, behind, stop, color, depth, alpha, surface)
+    nothing = surface < 0
+    # One row behind the last, which -1 picks.
+    return SplatPicture(
+        color=color,
+        depth=depth,
+        alpha=alpha,
+        median_depth=np.where(nothing, 0, np.append(splats[:, kernels.DEPTH], 0).astype(np.float32)[surface]),
+        owner=np.append(owners, np.int32(-1))[surface],
+        index=np.append(which, np.int32(-1))[surface],
+    )
+
+
+def _seen(placed: Sequence[PlacedSplats], view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    """Projections of what the camera sees, nearest first; paint, set and number of each."""
+    tables, paints, owners, numbers = [np.empty((0, kernels.COLUMNS))], [], [], []
+    for owner, item in enumerate(placed):
+        splats = item.splats
+        to_camera = np.ascontiguousarray(view.world_to_camera @ item.to_world)
+        table, which = kernels.project(
+            splats.means,
+            splats.quats,
+            splats.scales,
+            splats.opacities,
+            to_camera,
+            np.ascontiguousarray(view.intrinsics),
+            view.width,
+            view.height,
+            view.near,
+            view.far,
+        )
+        paint = np.empty((len(which), 4), np.float32)
+        position = np.linalg.solve(to_camera[:3, :3], -to_camera[:3, 3])
+        gain = np.array(item.gain, np.float64)
+        paint_splats(splats.means, splats.sh, splats.opacities, which, position, gain, paint)
+        tables.append(table)
+        paints.append(paint)
+        owners.append(np.full(len(which), owner, np.int32))
+        numbers.append(which)
+    rows = tables[1] if len(tables) == 2 else np.concatenate(tables)
+    order = (np.sort(kernels.depth_keys(rows)) & np.uint64(0xFFFFFFFF)).astype(np.int64)
     return (
-        torch.from_numpy(color).to(device),
-        torch.from_numpy(depth).to(device),
-        torch.from_numpy(alpha).to(device),
-        torch.from_numpy(median_depth).to(device),
+        kernels.take_rows(rows, order),
+        _joined(paints, np.empty((0, 4), np.float32))[order],
+        _joined(owners, np.empty(0, np.int32))[order],
+        _joined(numbers, np.empty(0, np.int32))[order],
     )
 
 
-def _visible_splats(
-    gaussians: Gaussians, cameras: Cameras, index: int, near: float, far: float
-) -> tuple[np.ndarray, torch.Tensor]:
-    """Projections of the Gaussians that camera ``index`` can see, nearest first, and which Gaussians they are."""
-    splats = kernels.project(
-        _float32(gaussians.means),
-        _float32(gaussians.quats),
-        _float32(gaussians.scales),
-        _float32(gaussians.opacities),
-        cameras.world_to_camera[index].contiguous().double().numpy(),
-        cameras.intrinsics[index].contiguous().double().numpy(),
-        cameras.width,
-        cameras.height,
-        near,
-        far,
-    )
-    visible = np.flatnonzero(splats[:, kernels.DEPTH] > 0)
-    visible = visible[np.argsort(splats[visible, kernels.DEPTH], kind="stable")]
-    return splats[visible], torch.from_numpy(visible)
+def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:
+    return parts[0] if len(parts) == 1 else np.concatenate([empty, *parts])
 
 
 def _tile_lists(splats: np.ndarray, width: int, height: int) -> Iterator[tuple[int, np.ndarray, np.ndarray]]:
@@ -94,7 +201,3 @@ def _tile_lists(splats: np.ndarray, width: int, height: int) -> Iterator[tuple[i
         lists = kernels.list_per_tile(splats, tiles_x, tiles_y, first, starts_of_parts, starts[-1])
         yield first, starts[::parts].copy(), lists
         first = last
-
-
-def _float32(tensor: torch.Tensor) -> np.ndarray:
-    return tensor.float().contiguous().numpy()

@@ -20,13 +20,14 @@ BLUR = 0.3  # variance of a pixel [pixel^2], added to every projection
 MIN_ALPHA = 1 / 255
 GUARD = 0.15  # how far outside the picture, in picture sizes, the linearisation point may lie
 
-# Columns of the table of projected Gaussians; DEPTH is 0 for those that cannot be seen.
+# Columns of the table of projected Gaussians.
 U, V, VAR_Y, SHEAR, VAR_ROW, RIGHTMOST_DY, CUT, DEPTH = range(8)
 COLUMNS = 8
 
 # Rows of a tile's state: TILE values of each quantity, one quantity after the other.
-_TRANSMITTANCE, _LIVE, _RED, _GREEN, _BLUE, _DEPTH, _MEDIAN = (TILE * k for k in range(7))
+_TRANSMITTANCE, _LIVE, _RED, _GREEN, _BLUE, _DEPTH, _STOP = (TILE * k for k in range(7))
 
+_WIDEST_CUT = 2 * math.log(1 / MIN_ALPHA)
 _BLOCK = 1024  # Gaussians that one thread projects in one go
 _PARTS = 32  # parts in which splats are listed
 
@@ -37,41 +38,84 @@ _TAYLOR = tuple(np.float32(1 / math.factorial(k)) for k in range(7))
 _FAST = {"contract", "reassoc", "nsz"}  # everything of fastmath that does not assume finite numbers
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def project(means, quats, scales, opacities, world_to_camera, intrinsics, width, height, near, far):
     """Project Gaussians into one camera (EWA splatting, Zwicker et al. 2001, eq. 20-31).
 
     Args:
         means, quats, scales, opacities: float32, shapes ``(N, 3)``, ``(N, 4)``, ``(N, 3)``, ``(N,)``.
-        world_to_camera, intrinsics: float64, shapes ``(4, 4)``, ``(3, 3)``.
+        world_to_camera: From the frame of the Gaussians; any affine map, float64, shape ``(4, 4)``.
+        intrinsics: float64, shape ``(3, 3)``.
         width, height: Image size [pixels].
         near, far: Depths between which a centre must lie [m].
 
     Returns:
-        float64, shape ``(N, COLUMNS)`` [pixels, metres].
+        Those that the camera sees, in the order of the Gaussians: float64, shape ``(M, COLUMNS)`` [pixels, metres],
+        and which Gaussians they are, int32, shape ``(M,)``.
     """
     count = len(means)
-    splats = np.zeros((count, COLUMNS))
-    for block in numba.prange((count + _BLOCK - 1) // _BLOCK):
+    # Of a linear map no direction grows by more than the norm of its entries.
+    stretch = math.sqrt((world_to_camera[:3, :3] ** 2).sum())
+    blocks = (count + _BLOCK - 1) // _BLOCK
+    splats, which = np.empty((count, COLUMNS)), np.empty(count, np.int32)
+    ends = np.zeros(blocks + 1, np.int64)
+    for block in numba.prange(blocks):
+        kept = block * _BLOCK
         for i in range(block * _BLOCK, min(count, (block + 1) * _BLOCK)):
-            _project_one(
+            if _project_one(
                 means[i],
                 quats[i],
                 scales[i],
                 opacities[i],
                 world_to_camera,
+                stretch,
                 intrinsics,
                 width,
                 height,
                 near,
                 far,
-                splats[i],
-            )
-    return splats
+                splats[kept],
+            ):
+                which[kept] = i
+                kept += 1
+        ends[block + 1] = kept - block * _BLOCK
+    ends = np.cumsum(ends)
+    seen, which_seen = np.empty((ends[-1], COLUMNS)), np.empty(ends[-1], np.int32)
+    for block in numba.prange(blocks):
+        begin = block * _BLOCK
+        size = ends[block + 1] - ends[block]
+        seen[ends[block] : ends[block + 1]] = splats[begin : begin + size]
+        which_seen[ends[block] : ends[block + 1]] = which[begin : begin + size]
+    return seen, which_seen
+
+
+@numba.njit(parallel=True, nogil=True, cache=True)
+def depth_keys(splats):
+    """Numbers that sort splats by depth, those of one float32 depth by row; uint64, the row in the low half."""
+    keys = np.empty(len(splats), np.uint64)
+    for i in numba.prange(len(splats)):
+        bits = np.float32(splats[i, DEPTH]).view(np.uint32)  # positive floats sort as their bits do
+        keys[i] = (np.uint64(bits) << np.uint64(32)) | np.uint64(i)
+    return keys
+
+
+@numba.njit(parallel=True, nogil=True, cache=True)
+def take_rows(rows, order):
+    """``rows[order]`` for a table of float64, shape ``(M, COLUMNS)``."""
+    taken = np.empty((len(order), rows.shape[1]))
+    for i in numba.prange(len(order)):
+        taken[i] = rows[order[i]]
+    return taken
 
 
 @numba.njit(cache=True, inline="always")
-def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width, height, near, far, splat):
+def _reach(radius, slope):
+    """Bound on how far the image of a ball of some radius [pixels], seen at a slope, reaches at an opacity of 1."""
+    return math.sqrt(_WIDEST_CUT * (radius * radius * (1 + slope * slope) + BLUR))
+
+
+@numba.njit(cache=True, inline="always")
+def _project_one(mean, quat, scale, opacity, world_to_camera, stretch, intrinsics, width, height, near, far, splat):
     w2c = world_to_camera
     fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
     mx, my, mz = np.float64(mean[0]), np.float64(mean[1]), np.float64(mean[2])
@@ -79,11 +123,19 @@ def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width,
     y = w2c[1, 0] * mx + w2c[1, 1] * my + w2c[1, 2] * mz + w2c[1, 3]
     z = w2c[2, 0] * mx + w2c[2, 1] * my + w2c[2, 2] * mz + w2c[2, 3]
     if z < near or z > far or opacity <= MIN_ALPHA:
-        return
+        return False
 
-    # Rows of the Jacobian of the projection times the camera's rotation, at a point held near the picture.
+    # The projection is taken to be linear around a point held near the picture.
     tx = min(max(x / z, -cx / fx - GUARD * width / fx), (width - cx) / fx + GUARD * width / fx)
     ty = min(max(y / z, -cy / fy - GUARD * height / fy), (height - cy) / fy + GUARD * height / fy)
+    # No ellipse reaches farther from its centre than a ball of the largest axis would; most of a room ends here.
+    ball = stretch * max(np.float64(scale[0]), np.float64(scale[1]), np.float64(scale[2])) / z
+    u, v = fx * x / z + cx, fy * y / z + cy
+    reach_x, reach_y = _reach(fx * ball, tx), _reach(fy * ball, ty)
+    if u + reach_x < 0 or u - reach_x > width or v + reach_y < 0 or v - reach_y > height:
+        return False
+
+    # Rows of the Jacobian of the projection times the camera's rotation.
     ax = fx / z * (w2c[0, 0] - tx * w2c[2, 0])
     ay = fx / z * (w2c[0, 1] - tx * w2c[2, 1])
     az = fx / z * (w2c[0, 2] - tx * w2c[2, 2])
@@ -108,15 +160,15 @@ def _project_one(mean, quat, scale, opacity, world_to_camera, intrinsics, width,
     c0, c1, c2 = a1 * b2 - a2 * b1, a2 * b0 - a0 * b2, a0 * b1 - a1 * b0
     determinant = c0 * c0 + c1 * c1 + c2 * c2 + BLUR * (var_x + var_y - BLUR)
 
-    u, v = fx * x / z + cx, fy * y / z + cy
     cut = 2 * math.log(opacity / MIN_ALPHA)  # squared Mahalanobis radius at which alpha falls to MIN_ALPHA
     half_width, half_height = math.sqrt(cut * var_x), math.sqrt(cut * var_y)
     if u + half_width < 0 or u - half_width > width or v + half_height < 0 or v - half_height > height:
-        return
+        return False
     splat[U], splat[V] = u, v
     splat[VAR_Y], splat[SHEAR], splat[VAR_ROW] = var_y, cov / var_y, determinant / var_y
     splat[RIGHTMOST_DY] = cov * math.sqrt(cut / var_x)
     splat[CUT], splat[DEPTH] = cut, z
+    return True
 
 
 @numba.njit(cache=True, inline="always")
@@ -148,7 +200,7 @@ def _tiles_in_row(splat, row, tiles_x):
     )
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def count_per_tile(splats, tiles_x, tiles_y):
     """How many splats of each part of the table touch each tile, int64, shape ``(parts, tiles_y * tiles_x)``."""
     counts = np.zeros((_PARTS, tiles_y * tiles_x), np.int64)
@@ -162,7 +214,7 @@ def count_per_tile(splats, tiles_x, tiles_y):
     return counts
 
 
-@numba.njit(parallel=True, cache=True)
+@numba.njit(parallel=True, nogil=True, cache=True)
 def list_per_tile(splats, tiles_x, tiles_y, first, starts, size):
     """Indices of the splats that touch each tile of a run, in the order of the table.
 
@@ -201,28 +253,28 @@ def _exp(x):
 
 
 @numba.njit(cache=True, inline="always", fastmath=_FAST)
-def _blend_row(state, centre, peak, precision, opacity, red, green, blue, depth):
+def _blend_row(state, surface, index, centre, peak, precision, opacity, red, green, blue, depth):
     """Blend one splat behind what one row of a tile holds already; ``precision`` is 1 / variance."""
     for x in range(TILE):
         dx = np.float32(x) + _HALF - centre
         exponent = max(peak - _HALF * precision * dx * dx, np.float32(-20))
         alpha = min(_MAX_ALPHA, opacity * _exp(exponent))
-        alpha = alpha if alpha >= _MIN_ALPHA else _ZERO
+        alpha = alpha if alpha >= _MIN_ALPHA and depth < state[_STOP + x] else _ZERO
         before = state[_TRANSMITTANCE + x]
         after = before * (_ONE - alpha)
         live = state[_LIVE + x] if after > _MIN_TRANSMITTANCE else _ZERO
         weight = alpha * before * live
         state[_LIVE + x] = live
         state[_TRANSMITTANCE + x] = before - weight
-        state[_MEDIAN + x] = depth if before > _HALF and after <= _HALF else state[_MEDIAN + x]
+        surface[x] = index if before > _HALF and after <= _HALF else surface[x]
         state[_RED + x] += weight * red
         state[_GREEN + x] += weight * green
         state[_BLUE + x] += weight * blue
         state[_DEPTH + x] += weight * depth
 
 
-@numba.njit(parallel=True, cache=True, fastmath=_FAST)
-def composite(splats, paint, tiles_x, first, starts, lists, background, color, depth, alpha, median_depth):
+@numba.njit(parallel=True, nogil=True, cache=True, fastmath=_FAST)
+def composite(splats, paint, tiles_x, first, starts, lists, background, stop, color, depth, alpha, surface):
     """Fill the pixels of a run of tiles.
 
     Args:
@@ -232,8 +284,10 @@ def composite(splats, paint, tiles_x, first, starts, lists, background, color, d
         first: The first tile of the run.
         starts: Where the list of each tile begins, and the end, shape ``(tiles in the run + 1,)``.
         lists: Indices into ``splats``.
-        background: RGB, float32, shape ``(3,)``.
-        color, depth, alpha, median_depth: Where to write, float32, shapes ``(H, W, 3)`` and ``(H, W)``.
+        background: RGB behind the splats, float32, shape ``(H, W, 3)``.
+        stop: Depth from which on splats are hidden [m], float32, shape ``(H, W)``.
+        color, depth, alpha: Where to write, float32, shapes ``(H, W, 3)`` and ``(H, W)``.
+        surface: Where to write which splat takes a ray past half its coverage, -1 where none does, int32, ``(H, W)``.
     """
     height, width = alpha.shape
     for tile in numba.prange(len(starts) - 1):
@@ -242,9 +296,14 @@ def composite(splats, paint, tiles_x, first, starts, lists, background, color, d
         state = np.zeros((TILE, 7 * TILE), np.float32)
         state[:, _TRANSMITTANCE : _TRANSMITTANCE + TILE] = _ONE
         state[:rows, _LIVE : _LIVE + columns] = _ONE
+        state[:rows, _STOP : _STOP + columns] = stop[top : top + rows, left : left + columns]
+        farthest = stop[top : top + rows, left : left + columns].max()
+        nearest = np.full((TILE, TILE), -1, np.int32)
 
         for k in range(starts[tile], starts[tile + 1]):
             i = lists[k]
+            if splats[i, DEPTH] >= farthest:
+                break
             u, v = splats[i, U] - left, splats[i, V] - top
             var_y, shear, cut = splats[i, VAR_Y], splats[i, SHEAR], splats[i, CUT]
             precision = 1 / splats[i, VAR_ROW]
@@ -259,6 +318,8 @@ def composite(splats, paint, tiles_x, first, starts, lists, background, color, d
                     continue
                 _blend_row(
                     state[y],
+                    nearest[y],
+                    i,
                     np.float32(centre),
                     np.float32(peak),
                     np.float32(precision),
@@ -276,9 +337,10 @@ def composite(splats, paint, tiles_x, first, starts, lists, background, color, d
                 remaining = state[y, _TRANSMITTANCE + x]
                 covered = _ONE - remaining
                 pixel = color[top + y, left + x]
-                pixel[0] = state[y, _RED + x] + remaining * background[0]
-                pixel[1] = state[y, _GREEN + x] + remaining * background[1]
-                pixel[2] = state[y, _BLUE + x] + remaining * background[2]
+                behind = background[top + y, left + x]
+                pixel[0] = state[y, _RED + x] + remaining * behind[0]
+                pixel[1] = state[y, _GREEN + x] + remaining * behind[1]
+                pixel[2] = state[y, _BLUE + x] + remaining * behind[2]
                 alpha[top + y, left + x] = covered
                 depth[top + y, left + x] = state[y, _DEPTH + x] / covered if covered > _ZERO else _ZERO
-                median_depth[top + y, left + x] = state[y, _MEDIAN + x]
+                surface[top + y, left + x] = nearest[y, x]

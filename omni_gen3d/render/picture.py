@@ -60,5 +60,22 @@ def depth_to_image(
     return image
 
 
+def normal_to_image(normal: np.ndarray) -> np.ndarray:
+    """Unit normals ``(H, W, 3)`` as uint8 RGB: an axis from -1 to 1 is a channel from 0 to 255; zero vectors black."""
+    image = np.rint((np.clip(normal, -1, 1) + 1) * 127.5).astype(np.uint8)
+    image[(normal == 0).all(-1)] = 0
+    return image
+
+
+def ids_to_image(ids: np.ndarray) -> np.ndarray:
+    """Integers ``(H, W)`` as uint8 RGB, a colour each; -1 and below black."""
+    # Multiples of the golden ratio spread hues evenly, however many there are.
+    hue = 6 * ((np.maximum(ids, 0) * 0.6180339887498949) % 1)
+    channels = np.abs((hue[..., None] + [0, 4, 2]) % 6 - 3) - 1
+    image = np.rint(255 * (0.25 + 0.7 * np.clip(channels, 0, 1))).astype(np.uint8)
+    image[ids < 0] = 0
+    return image
+
+
 def _to_bytes(values: torch.Tensor) -> np.ndarray:
     return values.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()

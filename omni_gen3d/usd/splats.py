@@ -152,6 +152,11 @@ def read_splats(prim: Usd.Prim, time: float | None = None) -> Gaussians:
         InputError: The prim is of another type, an array is missing or its length does not fit the positions, or the
             exposure or tint is out of range.
     """
+    return apply_gain(read_stored_splats(prim, time), read_gain(prim))
+
+
+def read_stored_splats(prim: Usd.Prim, time: float | None = None) -> Gaussians:
+    """As ``read_splats``, but without exposure and tint: what the arrays hold."""
     if not prim.IsA(UsdVol.ParticleField3DGaussianSplat):
         raise InputError(f"{prim.GetPath()} is a '{prim.GetTypeName()}'; expected a ParticleField3DGaussianSplat.")
     when = Usd.TimeCode.Default() if time is None else Usd.TimeCode(time)
@@ -165,14 +170,13 @@ def read_splats(prim: Usd.Prim, time: float | None = None) -> Gaussians:
             f"{prim.GetPath()} holds {len(arrays['sh'])} spherical-harmonics coefficients; {count} particles of "
             f"degree {degree} need {count * num_coefficients}."
         )
-    gaussians = Gaussians(
+    return Gaussians(
         means=torch.from_numpy(arrays["means"]),
         quats=xyzw_to_wxyz(torch.from_numpy(arrays["quats"])),
         scales=torch.from_numpy(arrays["scales"]),
         opacities=torch.from_numpy(arrays["opacities"][:, 0]),
         sh=torch.from_numpy(arrays["sh"]).reshape(count, num_coefficients, 3),
     )
-    return apply_gain(gaussians, read_gain(prim))
 
 
 def _fits_half(name: str, gaussians: Gaussians) -> bool:

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.render.picture import alpha_to_image, color_to_image, depth_to_image
+from omni_gen3d.render.picture import alpha_to_image, color_to_image, depth_to_image, ids_to_image, normal_to_image
 
 
 def lightness(image: np.ndarray) -> np.ndarray:
@@ -52,3 +52,12 @@ def test_a_given_range_fixes_the_colours() -> None:
         depth_to_image(flat, ones, (3.0, 3.0))
     with pytest.raises(InputError, match="must be equal"):
         depth_to_image(flat, ones[:, :2])
+
+
+def test_normals_and_ids_have_colours_of_their_own() -> None:
+    """An axis is a channel, a different id a different colour, and nothing is black."""
+    normals = np.array([[[1.0, 0.0, -1.0], [0.0, 0.0, 0.0]]])
+    assert normal_to_image(normals).tolist() == [[[255, 128, 0], [0, 0, 0]]]
+    ids = np.arange(-1, 63).reshape(8, 8)
+    colors = ids_to_image(ids).reshape(-1, 3)
+    assert colors[0].tolist() == [0, 0, 0] and len(np.unique(colors, axis=0)) == 64

@@ -12,58 +12,10 @@ import torch
 
 from omni_gen3d import geometry
 from omni_gen3d.errors import InputError, MissingDependencyError
-from omni_gen3d.render import RenderedViews, cuda, render
+from omni_gen3d.render import cuda, render
 from omni_gen3d.types import Cameras, Gaussians
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
-
-
-def render_slowly(gaussians: Gaussians, cameras: Cameras, background: tuple[float, float, float]) -> RenderedViews:
-    """EWA splatting with gsplat's constants, straight from the definitions."""
-    views = []
-    width, height = cameras.width, cameras.height
-    means, quats, scales = gaussians.means.double(), gaussians.quats.double(), gaussians.scales.double()
-    axes = geometry.quat_to_matrix(quats) * scales[:, None]
-    for world_to_camera, intrinsics in zip(cameras.world_to_camera.double(), cameras.intrinsics.double(), strict=True):
-        rotation = world_to_camera[:3, :3]
-        centres = means @ rotation.T + world_to_camera[:3, 3]
-        position = -rotation.T @ world_to_camera[:3, 3]
-        colors = geometry.eval_sh(gaussians.sh.double(), means - position).clamp_min(0)
-        covariances = rotation @ axes @ axes.mT @ rotation.T
-        fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
-        margin_x, margin_y = 0.15 * width / fx, 0.15 * height / fy
-        x, y, z = centres.unbind(1)
-        slope_x = (x / z).clamp(-cx / fx - margin_x, (width - cx) / fx + margin_x)
-        slope_y = (y / z).clamp(-cy / fy - margin_y, (height - cy) / fy + margin_y)
-        zero = torch.zeros_like(z)
-        jacobians = torch.stack([fx / z, zero, -fx * slope_x / z, zero, fy / z, -fy * slope_y / z], 1).view(-1, 2, 3)
-        precisions = torch.linalg.inv(jacobians @ covariances @ jacobians.mT + 0.3 * torch.eye(2).double())
-        row, column = torch.meshgrid(
-            torch.arange(height).double() + 0.5, torch.arange(width).double() + 0.5, indexing="ij"
-        )
-
-        transmittance = torch.ones(height, width, dtype=torch.float64)
-        live = torch.ones(height, width, dtype=torch.bool)
-        color = torch.zeros(height, width, 3, dtype=torch.float64)
-        depth, median = torch.zeros_like(transmittance), torch.zeros_like(transmittance)
-        for i in centres[:, 2].argsort():
-            if not 0.05 <= z[i] <= 500:
-                continue
-            dx, dy = column - (fx * x[i] / z[i] + cx), row - (fy * y[i] / z[i] + cy)
-            (p_xx, p_xy), (_, p_yy) = precisions[i]
-            distance = p_xx * dx * dx + 2 * p_xy * dx * dy + p_yy * dy * dy
-            alpha = (gaussians.opacities[i].double() * torch.exp(-0.5 * distance)).clamp_max(0.999)
-            alpha = torch.where(alpha < 1 / 255, 0, alpha)
-            live &= transmittance * (1 - alpha) > 1e-4
-            weight = torch.where(live, alpha * transmittance, 0)
-            median = torch.where((transmittance > 0.5) & (transmittance - weight <= 0.5), z[i], median)
-            transmittance = transmittance - weight
-            color += weight[..., None] * colors[i]
-            depth += weight * z[i]
-        color += transmittance[..., None] * torch.tensor(background)
-        covered = 1 - transmittance
-        views.append((color.clamp(0, 1), depth / covered.clamp_min(1e-10), covered, median))
-    return RenderedViews(*(torch.stack(channel) for channel in zip(*views, strict=True)))
 
 
 def random_scene(count: int, coefficients: int = 16, seed: int = 0) -> Gaussians:
@@ -101,7 +53,7 @@ def psnr(a: torch.Tensor, b: torch.Tensor) -> float:
 @pytest.mark.parametrize(
     ("count", "width", "height"), [(1, 16, 16), (200, 40, 24), (600, 50, 37)], ids=["one", "small", "dense"]
 )
-def test_agrees_with_the_slow_renderer(device: str, count: int, width: int, height: int) -> None:
+def test_agrees_with_the_slow_renderer(device: str, count: int, width: int, height: int, render_slowly) -> None:
     """Colours, depth and coverage agree from inside the cloud, with half of it behind each camera."""
     gaussians = random_scene(count)
     if count == 1:
@@ -123,7 +75,7 @@ def test_agrees_with_the_slow_renderer(device: str, count: int, width: int, heig
 
 @pytest.mark.parametrize("device", DEVICES)
 @pytest.mark.parametrize("coefficients", [1, 4, 9])
-def test_lower_degrees_of_harmonics(device: str, coefficients: int) -> None:
+def test_lower_degrees_of_harmonics(device: str, coefficients: int, render_slowly) -> None:
     """Scenes of degree 0, 1 and 2 show the same colours as in the slow renderer."""
     gaussians, cameras = random_scene(60, coefficients), cameras_at([[3.0, -2.0, 1.0]], 33, 20)
     expected = render_slowly(gaussians, cameras, (1.0, 1.0, 1.0))
@@ -187,7 +139,7 @@ def test_moving_scene_and_cameras_together_changes_nothing(device: str) -> None:
     assert torch.allclose(after.depth, 2 * before.depth, rtol=0.02, atol=2e-3)
 
 
-def test_needles_across_the_whole_picture_stay_exact() -> None:
+def test_needles_across_the_whole_picture_stay_exact(render_slowly) -> None:
     """A needle ten thousand pixels long and a third of a pixel wide keeps its width: nothing cancels."""
     needle = Gaussians(
         torch.tensor([[0.3, 0.0, 0.0]]),

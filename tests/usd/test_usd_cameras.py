@@ -6,10 +6,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 import pytest
-from pxr import Gf, Usd, UsdGeom
+from pxr import Gf, Sdf, Usd, UsdGeom
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.usd.cameras import author_cameras, read_cameras
+from omni_gen3d.usd.cameras import author_cameras, read_cameras, read_view
 
 if TYPE_CHECKING:
     from tests.conftest import ToyScene
@@ -49,3 +49,39 @@ def test_missing_cameras_are_named():
     stage = Usd.Stage.CreateInMemory()
     with pytest.raises(InputError, match="Flight"):
         read_cameras(UsdGeom.Xform.Define(stage, "/Cameras").GetPrim())
+
+
+def test_a_view_gives_the_camera_back(toy_scene) -> None:
+    """Intrinsics, pose and clipping of a written camera come back to the rounding of USD's floats."""
+    stage = Usd.Stage.CreateInMemory()
+    stage.DefinePrim("/Cameras", "Xform")
+    cameras = toy_scene.cameras
+    author_cameras(stage, "/Cameras", cameras)
+    for i in (0, 3):
+        view = read_view(stage.GetPrimAtPath("/Cameras/Flight"), Usd.TimeCode(i), cameras.width, cameras.height)
+        np.testing.assert_allclose(view.intrinsics, cameras.intrinsics[i].double().numpy(), rtol=1e-6)
+        np.testing.assert_allclose(view.camera_to_world, cameras.camera_to_world[i].double().numpy(), atol=1e-6)
+        np.testing.assert_allclose((view.near, view.far), (0.05, 500.0), rtol=1e-6)
+
+
+def test_cameras_that_are_no_pinholes_are_refused() -> None:
+    """Orthographic, empty-range, distorted and noisy cameras are errors that name them."""
+    stage = Usd.Stage.CreateInMemory()
+    camera = UsdGeom.Camera.Define(stage, "/Eye")
+    now = Usd.TimeCode.Default()
+    for name, value, message in (
+        ("omni:lensdistortion:opencvPinhole:k1", 0.1, "distortion"),
+        ("omni:rtx:rollingShutter:readoutTime", 0.01, "rolling shutter"),
+        ("omni:sensorNoise:sigma", 0.1, "noise"),
+    ):
+        camera.GetPrim().CreateAttribute(name, Sdf.ValueTypeNames.Float).Set(value)
+        with pytest.raises(InputError, match=message):
+            read_view(camera.GetPrim(), now, 8, 8)
+        camera.GetPrim().RemoveProperty(name)
+    assert read_view(camera.GetPrim(), now, 8, 8).near > 0
+    camera.CreateClippingRangeAttr((2, 1))
+    with pytest.raises(InputError, match="near < far"):
+        read_view(camera.GetPrim(), now, 8, 8)
+    camera.CreateProjectionAttr("orthographic")
+    with pytest.raises(InputError, match="perspective"):
+        read_view(camera.GetPrim(), now, 8, 8)
