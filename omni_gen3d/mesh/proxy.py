@@ -10,12 +10,14 @@ import numpy as np
 from omni_gen3d.errors import InputError
 from omni_gen3d.mesh.convex import convex_parts
 from omni_gen3d.mesh.depth_views import DepthViews, render_depth_views
+from omni_gen3d.mesh.discs import flat_discs
 from omni_gen3d.mesh.floor import snap_floor
 from omni_gen3d.mesh.free_space import pooled, spawn_poses, standable_floor, traversable_floor
 from omni_gen3d.mesh.labels import label_faces, split_parts
 from omni_gen3d.mesh.refine import refine
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.mesh.scoring import depth_agreement, floor_flatness
+from omni_gen3d.mesh.shadows import open_shadows
 from omni_gen3d.mesh.slab import floor_slab
 from omni_gen3d.mesh.surface import extract_shell, is_closed
 from omni_gen3d.mesh.tsdf import fuse
@@ -96,7 +98,9 @@ def proxy_of_views(
 ) -> CollisionProxy:
     """``build_proxy`` after rendering: the arguments are checked, ``views`` are the scene's depth maps."""
     report = progress or (lambda fraction: None)
-    tsdf, floor = snap_floor(refine(fuse(views, voxel_size), gaussians), views.points)
+    tsdf = fuse(views, voxel_size)
+    discs = flat_discs(gaussians, tsdf)
+    tsdf, floor = snap_floor(refine(open_shadows(tsdf, discs, views), discs), views.points)
     if not tsdf.free.any():
         raise InputError("the cameras see no free space: their surfaces are closer than a voxel. Check the scale.")
     report(0.5)
