@@ -17,7 +17,7 @@ from omni_gen3d.mesh.discs import Discs
 from omni_gen3d.mesh.tsdf import TRUNCATION_VOXELS, Tsdf
 
 # Shadows are entered this far from known-free space, and rays end after the reach.
-_DEPTH_M = 0.3
+_DEPTH_M = 0.5
 _REACH_M = 0.75
 _NUM_RAYS = 64
 _RAY_STEP_VOXELS = 0.5
