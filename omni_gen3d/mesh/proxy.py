@@ -47,7 +47,8 @@ def build_proxy(
     """Build, label and score the collision proxy of a levelled, metric scene.
 
     The 24 cameras that differ most, up to 96 where they differ much, carve free space, and so do the splat's discs in
-    the shadows between; all else is solid, so nothing falls out of what was seen. The floor is a flat slab with its top at z = 0; every separate object is a part.
+    the shadows between; all else is solid, so nothing falls out of what was seen.
+    The floor is a flat slab with its top at z = 0; every separate object is a part.
     Scores: ``faces``; ``objects``;
     ``watertight`` (the shell around free space before the slab takes the place of its floor faces, and the slab, are
     both closed); ``floor_height_m`` (top of the slab) and ``floor_flatness_mm`` (robust deviation of the splat's own
