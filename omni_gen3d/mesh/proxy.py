@@ -10,12 +10,14 @@ import numpy as np
 from omni_gen3d.errors import InputError
 from omni_gen3d.mesh.convex import convex_parts
 from omni_gen3d.mesh.depth_views import DepthViews, render_depth_views
+from omni_gen3d.mesh.discs import flat_discs
 from omni_gen3d.mesh.floor import snap_floor
 from omni_gen3d.mesh.free_space import pooled, spawn_poses, standable_floor, traversable_floor
 from omni_gen3d.mesh.labels import label_faces, split_parts
 from omni_gen3d.mesh.refine import refine
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.mesh.scoring import depth_agreement, floor_flatness
+from omni_gen3d.mesh.shadows import open_shadows
 from omni_gen3d.mesh.slab import floor_slab
 from omni_gen3d.mesh.surface import extract_shell, is_closed
 from omni_gen3d.mesh.tsdf import fuse
@@ -44,8 +46,9 @@ def build_proxy(
 ) -> CollisionProxy:
     """Build, label and score the collision proxy of a levelled, metric scene.
 
-    The 24 cameras that differ most, up to 96 where they differ much, carve free space; all else is solid, so nothing
-    falls out of what was seen. The floor is a flat slab with its top at z = 0; every separate object is a part.
+    The 24 cameras that differ most, up to 96 where they differ much, carve free space, and so do the splat's discs in
+    the shadows between; all else is solid, so nothing falls out of what was seen.
+    The floor is a flat slab with its top at z = 0; every separate object is a part.
     Scores: ``faces``; ``objects``;
     ``watertight`` (the shell around free space before the slab takes the place of its floor faces, and the slab, are
     both closed); ``floor_height_m`` (top of the slab) and ``floor_flatness_mm`` (robust deviation of the splat's own
@@ -96,7 +99,9 @@ def proxy_of_views(
 ) -> CollisionProxy:
     """``build_proxy`` after rendering: the arguments are checked, ``views`` are the scene's depth maps."""
     report = progress or (lambda fraction: None)
-    tsdf, floor = snap_floor(refine(fuse(views, voxel_size), gaussians), views.points)
+    tsdf = fuse(views, voxel_size)
+    discs = flat_discs(gaussians, tsdf)
+    tsdf, floor = snap_floor(refine(open_shadows(tsdf, discs, views), discs), views.points)
     if not tsdf.free.any():
         raise InputError("the cameras see no free space: their surfaces are closer than a voxel. Check the scale.")
     report(0.5)

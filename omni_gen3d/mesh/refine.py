@@ -15,15 +15,9 @@ from dataclasses import replace
 import numba
 import numpy as np
 
-from omni_gen3d.geometry import quat_to_matrix
+from omni_gen3d.mesh.discs import Discs
 from omni_gen3d.mesh.tsdf import MIN_DISTANCE, TRUNCATION_VOXELS, Tsdf
-from omni_gen3d.types import Gaussians
 
-# A disc is at most this thick for its second axis, and at least this opaque.
-_MAX_FLATNESS = 0.5
-_MIN_OPACITY = 0.3
-# More discs than this say nothing new about a room; every so many-th is taken.
-_MAX_DISCS = 300_000
 # Weights fall to 1/e at this distance, and discs beyond twice it do not count.
 _REACH_M = 0.06
 _BAND_VOXELS = 2.0
@@ -32,22 +26,21 @@ _RESIDUAL_M = 0.015
 _ROUNDS = 3
 # This much weight speaks for itself; less is blended with the cameras' word.
 _FULL_WEIGHT = 1.5
-# Free space must lie on one side of a disc and not on the other, this many voxels off.
-_PROBE_VOXELS = 2.0
 
 
-def refine(tsdf: Tsdf, gaussians: Gaussians) -> Tsdf:
-    """The grid with its zero crossing on the discs; unchanged where there are no flat discs near.
+def refine(tsdf: Tsdf, discs: Discs) -> Tsdf:
+    """The grid with its zero crossing on the discs; unchanged where there are none near.
 
     Args:
         tsdf: Fused and cleaned.
-        gaussians: The scene that it was fused from.
+        discs: Of the scene that it was fused from.
     """
-    centres, normals, weights = _oriented_discs(tsdf, gaussians)
-    if len(centres) == 0:
+    outward = discs.outward(tsdf)
+    used = outward.any(1)
+    if not used.any():
         return tsdf
-    order, starts, origin, shape = _by_cell(centres)
-    discs = np.concatenate([centres, normals, weights[:, None]], axis=1)[order]
+    order, starts, origin, shape = _by_cell(discs.centres[used])
+    table = np.concatenate([discs.centres, outward, discs.opacities[:, None]], axis=1)[used][order]
     distance = tsdf.distance.copy()
     band = np.flatnonzero((np.abs(distance) * TRUNCATION_VOXELS < _BAND_VOXELS).ravel() & tsdf.surface_seen.ravel())
     values = np.empty(len(band), np.float32)
@@ -64,7 +57,7 @@ def refine(tsdf: Tsdf, gaussians: Gaussians) -> Tsdf:
                 tsdf.voxel_size,
                 TRUNCATION_VOXELS * tsdf.voxel_size,
                 distance.ravel(),
-                discs,
+                table,
                 starts,
                 origin,
                 shape,
@@ -78,32 +71,6 @@ def refine(tsdf: Tsdf, gaussians: Gaussians) -> Tsdf:
         values > 0, np.clip(values, MIN_DISTANCE, 1.0), np.clip(values, -1.0, -MIN_DISTANCE)
     )
     return replace(tsdf, distance=distance)
-
-
-def _oriented_discs(tsdf: Tsdf, gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-    """Centres, normals into free space and weights of the discs on the fused surface."""
-    scales = gaussians.scales.detach().cpu().double().numpy()
-    ordered = np.sort(scales, axis=1)
-    opacities = gaussians.opacities.detach().cpu().double().numpy()
-    means = gaussians.means.detach().cpu().double().numpy()
-    flat = np.flatnonzero((ordered[:, 0] < _MAX_FLATNESS * ordered[:, 1]) & (opacities > _MIN_OPACITY))
-    inside = ((tsdf.voxel_of(means[flat]) >= 0) & (tsdf.voxel_of(means[flat]) < tsdf.distance.shape)).all(1)
-    flat = flat[inside]
-    flat = flat[:: max(1, -(-len(flat) // _MAX_DISCS))]
-    quats = gaussians.quats.detach().cpu().double()[flat]
-    axes = quat_to_matrix(quats).numpy()
-    normals = np.take_along_axis(axes, scales[flat].argmin(1)[:, None, None], axis=2)[:, :, 0]
-    centres = means[flat]
-    step = _PROBE_VOXELS * tsdf.voxel_size * normals
-    before, behind = _value_at(tsdf, centres + step), _value_at(tsdf, centres - step)
-    normals = np.where((before > behind)[:, None], normals, -normals)
-    on_surface = (np.maximum(before, behind) > 0) & (np.minimum(before, behind) < 0)
-    return centres[on_surface], normals[on_surface], opacities[flat][on_surface]
-
-
-def _value_at(tsdf: Tsdf, points: np.ndarray) -> np.ndarray:
-    voxels = np.clip(tsdf.voxel_of(points), 0, np.array(tsdf.distance.shape) - 1)
-    return tsdf.distance[tuple(voxels.T)]
 
 
 def _by_cell(centres: np.ndarray) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:

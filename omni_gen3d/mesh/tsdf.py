@@ -60,6 +60,11 @@ class Tsdf:
         """Indices of the voxels that hold the points, not clipped to the grid, ``(..., 3)`` -> ``(..., 3)``."""
         return np.floor((points - self.origin) / self.voxel_size).astype(np.int64)
 
+    def value_at(self, points: np.ndarray) -> np.ndarray:
+        """``distance`` in the voxels that hold the points, or nearest to them, ``(M, 3)`` -> ``(M,)``."""
+        voxels = np.clip(self.voxel_of(points), 0, np.array(self.distance.shape) - 1)
+        return self.distance[tuple(voxels.T)]
+
 
 def fuse(views: DepthViews, voxel_size: float) -> Tsdf:
     """Fuse depth maps into a TSDF (Curless and Levoy 1996) over a bounded region, and clean it.
@@ -160,55 +165,89 @@ def _integrate(
 ) -> None:
     num_cameras, height, width = depth.shape
     _, size_y, size_z = distance.shape
+    total, total_weight = np.empty(size_z), np.empty(size_z)
+    seen, asked = np.empty(size_z, np.bool_), np.empty(size_z, np.bool_)
+    half = 0.5 * voxel_size
     for i in range(first, last):
         x = origin[0] + (i + 0.5) * voxel_size
         for j in range(size_y):
             y = origin[1] + (j + 0.5) * voxel_size
+            low, high = size_z, 0
             for k in range(size_z):
-                if in_part and not wanted[i // 2, j // 2, k // 2]:
-                    continue
-                z = origin[2] + (k + 0.5) * voxel_size
-                total = 0.0
-                total_weight = 0.0
-                seen = False
-                for c in range(num_cameras):
-                    m = world_to_camera[c]
-                    in_depth = m[2, 0] * x + m[2, 1] * y + m[2, 2] * z + m[2, 3]
-                    if in_depth <= 0.5 * voxel_size or in_depth > far_clip:
+                asked[k] = not in_part or wanted[i // 2, j // 2, k // 2]
+                if asked[k]:
+                    low, high = min(low, k), k + 1
+            total[low:high] = 0.0
+            total_weight[low:high] = 0.0
+            seen[low:high] = False
+            # Camera by camera along a column of voxels, whose pixels lie on a line of one picture.
+            for c in range(num_cameras):
+                m = world_to_camera[c]
+                fx, fy, cx, cy = intrinsics[c, 0, 0], intrinsics[c, 1, 1], intrinsics[c, 0, 2], intrinsics[c, 1, 2]
+                px, py, pz = (
+                    m[0, 0] * x + m[0, 1] * y,
+                    m[1, 0] * x + m[1, 1] * y,
+                    m[2, 0] * x + m[2, 1] * y,
+                )
+                z = origin[2] + 0.5 * voxel_size
+                x0, y0, z0 = px + m[0, 2] * z + m[0, 3], py + m[1, 2] * z + m[1, 3], pz + m[2, 2] * z + m[2, 3]
+                dx, dy, dz = m[0, 2] * voxel_size, m[1, 2] * voxel_size, m[2, 2] * voxel_size
+                start, stop = _clipped(low, high, z0, dz)
+                start, stop = _clipped(start, stop, far_clip - z0, -dz)
+                start, stop = _clipped(start, stop, fx * (x0 + half) + cx * z0, fx * dx + cx * dz)
+                start, stop = _clipped(start, stop, (width - cx) * z0 - fx * (x0 - half), (width - cx) * dz - fx * dx)
+                start, stop = _clipped(start, stop, fy * (y0 + half) + cy * z0, fy * dy + cy * dz)
+                start, stop = _clipped(start, stop, (height - cy) * z0 - fy * (y0 - half), (height - cy) * dz - fy * dy)
+                for k in range(start, stop):
+                    if not asked[k]:
                         continue
-                    fx, fy = intrinsics[c, 0, 0], intrinsics[c, 1, 1]
-                    u = fx * (m[0, 0] * x + m[0, 1] * y + m[0, 2] * z + m[0, 3]) / in_depth + intrinsics[c, 0, 2]
+                    z = origin[2] + (k + 0.5) * voxel_size
+                    in_depth = pz + m[2, 2] * z + m[2, 3]
+                    if in_depth <= half or in_depth > far_clip:
+                        continue
+                    u = fx * (px + m[0, 2] * z + m[0, 3]) / in_depth + cx
+                    v = fy * (py + m[1, 2] * z + m[1, 3]) / in_depth + cy
                     # Half a voxel past the picture still counts, so that its border rays stay clear of the solid.
-                    reach = 0.5 * voxel_size * fx / in_depth
-                    if u < -reach or u >= width + reach:
-                        continue
-                    v = fy * (m[1, 0] * x + m[1, 1] * y + m[1, 2] * z + m[1, 3]) / in_depth + intrinsics[c, 1, 2]
-                    if v < -reach or v >= height + reach:
+                    reach_u, reach_v = half * fx / in_depth, half * fy / in_depth
+                    if u < -reach_u or u >= width + reach_u or v < -reach_v or v >= height + reach_v:
                         continue
                     column = min(max(int(np.floor(u)), 0), width - 1)
                     row = min(max(int(np.floor(v)), 0), height - 1)
                     surface = depth[c, row, column]
-                    if surface <= 0.0:
+                    if surface <= 0.0 or surface - in_depth < -truncation:
                         continue
                     facing = incidence[c, row, column]
-                    if surface - in_depth < -truncation:
-                        continue
-                    a, b = (u - intrinsics[c, 0, 2]) / fx, (v - intrinsics[c, 1, 2]) / fy
+                    a, b = (u - cx) / fx, (v - cy) / fy
                     ahead = (surface - in_depth) * np.sqrt(a * a + b * b + 1.0) * facing / truncation
                     if ahead < -1.0:
                         continue
-                    seen = seen or ahead < 1.0
+                    seen[k] = seen[k] or ahead < 1.0
                     # Far before a surface its slope does not matter; behind it a camera's word fades.
                     weight = facing * (1.0 + ahead) if ahead < 0.0 else facing + (1.0 - facing) * min(ahead, 1.0)
-                    total += weight * min(ahead, 1.0)
-                    total_weight += weight
-                if total_weight > 0.0:
-                    mean = total / total_weight
+                    total[k] += weight * min(ahead, 1.0)
+                    total_weight[k] += weight
+            for k in range(low, high):
+                if not asked[k]:
+                    continue
+                surface_seen[i, j, k] = total_weight[k] > 0.0 and seen[k]
+                if total_weight[k] > 0.0:
+                    mean = total[k] / total_weight[k]
                     distance[i, j, k] = max(mean, MIN_DISTANCE) if mean > 0.0 else min(mean, -MIN_DISTANCE)
-                    surface_seen[i, j, k] = seen
                 else:
                     distance[i, j, k] = -1.0
-                    surface_seen[i, j, k] = False
+
+
+@numba.njit(nogil=True, cache=True)
+def _clipped(start: int, stop: int, value: float, slope: float) -> tuple[int, int]:
+    """A range of whole numbers less those where ``value + k * slope`` is negative, one spared for rounding."""
+    # The bounds are compared as floats: a slope near 0 puts the root past every whole number.
+    if slope > 0.0:
+        start = int(min(max(np.floor(-value / slope), start), stop))
+    elif slope < 0.0:
+        stop = int(max(min(np.ceil(-value / slope) + 1.0, stop), start))
+    elif value < 0.0:
+        stop = start
+    return start, stop
 
 
 def _clear_cameras(tsdf: Tsdf, positions: np.ndarray) -> None:
