@@ -22,6 +22,7 @@ import typer
 import omni_gen3d
 from omni_gen3d.bench.commands import bench_app
 from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
+from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import MAX_STEPS, Device, check_request
 from omni_gen3d.training.commands import eval_app, train_app
@@ -43,6 +44,7 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
+app.add_typer(envs_app, name="envs")
 
 MAX_SLUG_CHARS = 48
 RENDER_SIDES = (16, 4096)
