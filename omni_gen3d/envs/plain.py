@@ -57,7 +57,7 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
 
 def _convert(hint: Any, value: Any, where: str) -> Any:
     origin, arguments = typing.get_origin(hint), typing.get_args(hint)
-    if origin is types.UnionType:
+    if origin in (types.UnionType, typing.Union):
         options = [option for option in arguments if option is not types.NoneType]
         if value is None and len(options) < len(arguments):
             return None

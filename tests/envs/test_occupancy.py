@@ -113,7 +113,7 @@ def test_other_resolutions_are_on_the_safe_side(room: Manifest, step: float) -> 
 
 
 def test_a_furnished_room(room: Manifest) -> None:
-    """Where the map says free, nothing stands in a room of known shape; nearly all of the floor that is free, it has."""
+    """Where the map says free, nothing stands in a room of known shape; nearly all free floor is there."""
     furnished = rooms()[0]
     manifest = replace(room, free_space=furnished.free_space(), floor_height_m=0.0)
     drawn = occupancy_map(manifest, robot_height=0.6)
