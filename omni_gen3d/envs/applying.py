@@ -13,7 +13,7 @@ from omni_gen3d.geometry import recolor_sh, transform_gaussians
 from omni_gen3d.types import Cameras, Gaussians
 
 if TYPE_CHECKING:
-    from pxr import Usd  # pyright: ignore[reportAttributeAccessIssue]
+    from pxr import Usd
 
 _MID_GREY = 0.5
 
@@ -60,7 +60,11 @@ def apply_to_cameras(cameras: Cameras, change: CameraChange) -> Cameras:
     return replace(cameras, intrinsics=intrinsics, world_to_camera=world_to_camera)
 
 
-def apply_to_stage(stage: Usd.Stage, sample: Sample, root: str = "/World") -> None:
+def apply_to_stage(
+    stage: Usd.Stage,  # pyright: ignore[reportAttributeAccessIssue] -- pxr carries no types
+    sample: Sample,
+    root: str = "/World",
+) -> None:
     """Show a sample on a stage that holds the environment: everything goes to the session layer, no file is touched.
 
     The harmonics themselves are changed, so every renderer shows the colours. Applying another sample replaces this

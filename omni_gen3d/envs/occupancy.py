@@ -129,7 +129,8 @@ def _columns(space: FreeSpace, floor: float, robot_height: float) -> tuple[np.nd
     last = first + math.ceil(robot_height / space.voxel_size - 1e-6)
     within = space.free[:, :, max(first, 0) : last]
     is_covered = 0 <= first and last <= space.free.shape[2]
-    return within.all(2) & is_covered, within.any(2)
+    free = within.all(2) if is_covered else np.zeros(within.shape[:2], bool)
+    return np.asarray(free), np.asarray(within.any(2))
 
 
 def _resampled(free: np.ndarray, occupied: np.ndarray, size: float, step: float) -> tuple[np.ndarray, np.ndarray]:

@@ -89,7 +89,7 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
     if hint is float and type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value):
         return float(value)
     if type(value) is not hint or hint is float:
-        raise InputError(f"{where} is {_shown(value)}; expected {_NAMES.get(hint, hint.__name__)}.")
+        raise InputError(f"{where} is {_shown(value)}; expected {_NAMES[hint]}.")
     return value
 
 

@@ -54,6 +54,21 @@ class Repair:
     leftovers: int
 
 
+class Receipt:
+    """Where a new environment is written, and the entry that came of it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._entry: Entry | None = None
+
+    @property
+    def entry(self) -> Entry:
+        """Of the environment, once it has joined the library."""
+        if self._entry is None:
+            raise RuntimeError("the entry is there when the block of Registry.receiving has ended.")
+        return self._entry
+
+
 class Registry:
     """A library of environments.
 
@@ -129,7 +144,7 @@ class Registry:
             yield receipt
             description = describe(Manifest.read(receipt.folder / MANIFEST_NAME), checked)
             write_note(receipt.folder, description.tags)
-            receipt.entry = self._place(description, receipt.folder, staging)
+            receipt._entry = self._place(description, receipt.folder, staging)
 
     def get(self, id_: str) -> Entry:
         """The entry of an id, or of the beginning of one that no other id shares.
@@ -308,14 +323,6 @@ class Registry:
 
     def _entry(self, found: Description) -> Entry:
         return Entry(**vars(found), folder=self.home.environments / found.id)
-
-
-@dataclass
-class Receipt:
-    """Where a new environment is written, and the entry that came of it."""
-
-    folder: Path
-    entry: Entry | None = None
 
 
 def _opened(path: Path):

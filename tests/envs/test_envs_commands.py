@@ -9,9 +9,11 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+import torch
 from typer.testing import CliRunner
 
 from omni_gen3d.cli import app
+from omni_gen3d.types import Gaussians
 
 WriteToy = Callable[..., Path]
 VERBS = ["list", "show", "search", "sample", "add", "remove", "export", "import", "repair", "map"]
@@ -88,6 +90,37 @@ def test_from_adding_to_removing(home: Path, write_toy: WriteToy, tmp_path: Path
     (home / "environments" / hall_id / "preview.png").unlink()
     assert "preview.png" in invoke("repair", code=1).stdout
     assert answer("list") == {"environments": []}
+
+
+def test_convert_into_the_library(home: Path, write_ply: Callable[..., Path], tmp_path: Path, monkeypatch) -> None:
+    """``--register`` writes no folder beside; the same file is the same entry; ``--out`` is then refused."""
+    monkeypatch.chdir(tmp_path)
+    before = set(tmp_path.iterdir())
+    ply = write_ply(toy_gaussians(200), tmp_path / "scan.ply")
+    convert = ["convert", str(ply), "--up-axis", "z", "--no-level", "--collision", "none"]
+    first = CliRunner().invoke(app, [*convert, "--register"])
+    assert first.exit_code == 0, first.output
+    (entry,) = answer("list")["environments"]
+    assert first.stdout.splitlines()[-1] == entry["usd"] and Path(entry["usd"]).is_file()
+    again = CliRunner().invoke(app, [*convert, "--register", "--json", "--usdz"])
+    assert json.loads(again.stdout)["usd"] == entry["usd"] and len(answer("list")["environments"]) == 1
+    assert set(tmp_path.iterdir()) - before == {ply, home}
+    for wrong in ([], ["--register", "--out", "x"]):
+        refused = CliRunner().invoke(app, [*convert, *wrong])
+        assert refused.exit_code == 2 and "--register" in refused.stderr
+    refused = CliRunner().invoke(app, ["generate", "a room", "--register", "--out", "x"])
+    assert refused.exit_code == 2 and "--register" in refused.stderr
+
+
+def toy_gaussians(count: int) -> Gaussians:
+    generator = torch.Generator().manual_seed(0)
+    return Gaussians(
+        means=torch.rand(count, 3, generator=generator) * 4,
+        quats=torch.tensor([1.0, 0.0, 0.0, 0.0]).repeat(count, 1),
+        scales=torch.full((count, 3), 0.05),
+        opacities=torch.full((count,), 0.9),
+        sh=torch.zeros(count, 1, 3),
+    )
 
 
 @pytest.mark.parametrize(

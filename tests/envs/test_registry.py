@@ -13,7 +13,7 @@ import pytest
 from omni_gen3d.envs.entry import Filter
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import GeneratedScene
+from omni_gen3d.types import Gaussians, GeneratedScene
 from omni_gen3d.usd import write_environment
 
 WriteToy = Callable[..., Path]
@@ -62,7 +62,7 @@ def test_an_environment_may_be_written_right_into_the_library(registry: Registry
     """Nothing is copied, and nothing is left when writing it fails."""
     with registry.receiving(tags=["new"]) as receipt:
         write_environment(toy_scene, receipt.folder)
-    assert receipt.entry is not None and registry.get(receipt.entry.id).tags == ("new",)
+    assert registry.get(receipt.entry.id).tags == ("new",)
     with pytest.raises(ZeroDivisionError), registry.receiving() as receipt:
         write_environment(toy_scene, receipt.folder)
         _ = 1 / 0
@@ -71,6 +71,7 @@ def test_an_environment_may_be_written_right_into_the_library(registry: Registry
 
 def test_filters(registry: Registry, write_toy: WriteToy, toy_scene: GeneratedScene) -> None:
     """Each condition leaves out what it says."""
+    assert isinstance(toy_scene.gaussians, Gaussians) and toy_scene.proxy is not None
     scores = {"faces": 12, "traversable_area_m2": 20.0}
     hall = registry.add(
         write_toy(
