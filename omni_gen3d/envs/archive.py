@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import struct
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,11 +65,9 @@ def opened_archive(path: Path) -> Iterator[Opener]:
                 return archive.open(entries[name])
 
             yield open_file  # pyright: ignore[reportReturnType] -- IO[bytes] is a BinaryIO in all but name
-    except (OSError, EOFError, zipfile.BadZipFile, zipfile.LargeZipFile, NotImplementedError, RuntimeError) as error:
-        raise InputError(f"{path.name} is no readable archive of an environment: {error}.") from error
-    except ValueError as error:
-        if isinstance(error, InputError):
-            raise
+    except InputError:
+        raise
+    except (OSError, EOFError, RuntimeError, ValueError, struct.error, zipfile.BadZipFile) as error:
         raise InputError(f"{path.name} is no readable archive of an environment: {error}.") from error
 
 

@@ -198,7 +198,7 @@ def description_from_json(text: str) -> Description:
     try:
         return from_plain(Description, json.loads(text), "the entry")
     except (ValueError, RecursionError) as error:
-        raise InputError(f"the index holds an entry that cannot be read: {error}") from error
+        raise InputError(f"the index holds a damaged entry; run 'omni-gen3d envs repair'. {error}") from error
 
 
 def _slug(title: str) -> str:

@@ -109,12 +109,16 @@ class Index:
             yield transaction
 
     def is_damaged(self) -> bool:
-        """Whether SQLite cannot make sense of the file."""
+        """Whether SQLite cannot make sense of the file.
+
+        Raises:
+            InputError: The file is of a later release, or stays locked for half a minute.
+        """
         try:
             with closing(self._open()) as connection:
                 return connection.execute("PRAGMA quick_check(1)").fetchone() != ("ok",)
-        except sqlite3.OperationalError:
-            raise
+        except sqlite3.OperationalError as error:
+            raise InputError(f"the index {self._path} cannot be used: {error}. Try again.") from error
         except sqlite3.DatabaseError:
             return True
 

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import dataclasses
-import math
 import types
 import typing
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 from omni_gen3d.errors import InputError
@@ -37,26 +37,38 @@ def from_plain(kind: type[T], values: Any, where: str) -> T:
     Raises:
         InputError: A key is unknown or missing, or a value is of the wrong type, not finite or out of range.
     """
-    fields = {entry.name: entry for entry in dataclasses.fields(kind)}  # pyright: ignore[reportArgumentType]
+    fields, hints, required = _shape(kind)
     if not isinstance(values, dict):
         raise InputError(f"{where} is {_shown(values)}; expected the keys {', '.join(fields)}.")
     unknown = [str(name) for name in values if name not in fields]
     if unknown:
         raise InputError(f"{where} holds the key '{unknown[0]}'; allowed are {', '.join(fields)}.")
-    hints = typing.get_type_hints(kind)
     given = {name: _convert(hints[name], value, f"{where}.{name}") for name, value in values.items()}
-    absent = [
-        name
-        for name, entry in fields.items()
-        if name not in given and entry.default is entry.default_factory is dataclasses.MISSING
-    ]
+    absent = [name for name in required if name not in given]
     if absent:
         raise InputError(f"{where} lacks the key '{absent[0]}'; expected are {', '.join(fields)}.")
     return kind(**given)
 
 
+@cache
+def _shape(kind: Any) -> tuple[tuple[str, ...], dict[str, Any], tuple[str, ...]]:
+    """Names of the fields of a dataclass, their types, and the names of those without a default."""
+    fields = dataclasses.fields(kind)
+    required = [f.name for f in fields if f.default is f.default_factory is dataclasses.MISSING]
+    return tuple(f.name for f in fields), typing.get_type_hints(kind), tuple(required)
+
+
+@cache
+def _parts(hint: Any) -> tuple[Any, tuple[Any, ...]]:
+    return typing.get_origin(hint), typing.get_args(hint)
+
+
 def _convert(hint: Any, value: Any, where: str) -> Any:
-    origin, arguments = typing.get_origin(hint), typing.get_args(hint)
+    if hint is float and type(value) in (int, float) and -_LARGEST < value < _LARGEST:
+        return float(value)
+    if hint is type(value) and hint in (str, int, bool):
+        return value
+    origin, arguments = _parts(hint)
     if origin in (types.UnionType, typing.Union):
         options = [option for option in arguments if option is not types.NoneType]
         if value is None and len(options) < len(arguments):
@@ -86,13 +98,11 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         return hint.from_plain(value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_plain(hint, value, where)
-    if hint is float and type(value) in (int, float) and abs(value) < 1e300 and math.isfinite(value):
-        return float(value)
-    if type(value) is not hint or hint is float:
-        raise InputError(f"{where} is {_shown(value)}; expected {_NAMES[hint]}.")
-    return value
+    raise InputError(f"{where} is {_shown(value)}; expected {_NAMES[hint]}.")
 
 
+# Finite, and no integer that a float cannot hold.
+_LARGEST = 1e300
 _NAMES = {float: "a finite number", int: "an integer", str: "text", bool: "true or false"}
 
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import json
+import random
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from omni_gen3d.envs.intake import inspect_entry
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import InputError
 
@@ -138,3 +140,23 @@ def test_bytes_that_are_no_archive(registry: Registry, exported: Path, tmp_path:
         assert_refused(registry, path, name)
     assert_refused(registry, tmp_path / "nowhere.zip", "nowhere")
     assert_refused(registry, tmp_path, tmp_path.name)
+
+
+def test_scrambled_bytes(registry: Registry, exported: Path) -> None:
+    """Whatever a few bytes of the table of contents turn into, it is refused or the very environment comes out."""
+    content = exported.read_bytes()
+    directory = content.index(b"PK\x01\x02")
+    rng = random.Random(0)
+    outcomes = set()
+    for _ in range(150):
+        changed = bytearray(content)
+        for _ in range(rng.randrange(1, 4)):
+            changed[rng.randrange(directory, len(changed))] = rng.randrange(256)
+        exported.write_bytes(changed)
+        try:
+            outcomes.add(registry.import_archive(exported).title)
+        except InputError:
+            outcomes.add("refused")
+    assert outcomes == {"refused", "an exported room"}
+    (entry,) = registry.entries()
+    assert inspect_entry(entry.folder).id == entry.id and not list((registry.home.directory / "staging").iterdir())
