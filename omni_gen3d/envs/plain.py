@@ -94,8 +94,9 @@ def _convert(hint: Any, value: Any, where: str) -> Any:
         if not isinstance(value, dict) or not all(isinstance(key, str) for key in value):
             raise InputError(f"{where} is {_shown(value)}; expected a mapping from names to values.")
         return {key: _convert(arguments[1], entry, f"{where}.{key}") for key, entry in value.items()}
-    if hasattr(hint, "from_plain"):
-        return hint.from_plain(value, where)
+    own_reader = getattr(hint, "from_plain", None)
+    if own_reader is not None:
+        return own_reader(value, where)
     if dataclasses.is_dataclass(hint) and isinstance(hint, type):
         return from_plain(hint, value, where)
     raise InputError(f"{where} is {_shown(value)}; expected {_NAMES[hint]}.")
