@@ -11,8 +11,9 @@ import os
 import re
 import sys
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -22,6 +23,7 @@ import typer
 import omni_gen3d
 from omni_gen3d.bench.commands import bench_app
 from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
+from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import MAX_STEPS, Device, check_request
 from omni_gen3d.training.commands import eval_app, train_app
@@ -43,11 +45,15 @@ app = typer.Typer(
 app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
+app.add_typer(envs_app, name="envs")
 
 MAX_SLUG_CHARS = 48
 RENDER_SIDES = (16, 4096)
 EnvironmentArgument = Annotated[Path, typer.Argument(metavar="DIR", help="An environment folder.", show_default=False)]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
+RegisterOption = Annotated[
+    bool, typer.Option("--register", help="Write it into the library of environments (see envs), not to --out.")
+]
 
 
 class Look(StrEnum):
@@ -107,27 +113,33 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help=f"Denoising steps, 1 to {MAX_STEPS}. [default: the preset's]")
     ] = None,
+    register: RegisterOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an environment. The last line of standard output is the path of its environment.usda."""
     from omni_gen3d.usd import check_target
 
     check_request(prompt, image=image, fov_deg=fov, seed=seed, steps=steps)
-    target = check_target(out or Path(_default_folder_name(prompt, image, seed)))
-    with stop_on_signals() as cancelled, stage_progress() as progress:
-        result = omni_gen3d.generate(
-            prompt,
-            image=image,
-            fov_deg=fov,
-            out=target,
-            seed=seed,
-            preset=preset,
-            device=device.value,
-            steps=steps,
-            progress=progress,
-            cancelled=cancelled,
-        )
-    _print_result(result, as_json)
+    if register and out is not None:
+        raise InputError("--out and --register exclude each other; give one of them.")
+    target = None if register else check_target(out or Path(_default_folder_name(prompt, image, seed)))
+
+    def write(folder: Path) -> GeneratedEnvironment:
+        with stop_on_signals() as cancelled, stage_progress() as progress:
+            return omni_gen3d.generate(
+                prompt,
+                image=image,
+                fov_deg=fov,
+                out=folder,
+                seed=seed,
+                preset=preset,
+                device=device.value,
+                steps=steps,
+                progress=progress,
+                cancelled=cancelled,
+            )
+
+    _print_result(_written(write, target), as_json)
 
 
 @app.command()
@@ -136,7 +148,7 @@ def convert(
     file: Annotated[
         Path, typer.Argument(metavar="FILE", help="A .ply, .compressed.ply or .spz file of splats.", show_default=False)
     ],
-    out: Annotated[Path, typer.Option(metavar="DIR", help="The folder to write.", show_default=False)],
+    out: Annotated[Path | None, typer.Option(metavar="DIR", help="The folder to write.", show_default=False)] = None,
     up_axis: Annotated[
         str,
         typer.Option(metavar="auto|y|-y|z", help="Which axis of the file points up; auto looks for the floor."),
@@ -172,39 +184,45 @@ def convert(
     title: Annotated[str | None, typer.Option(help="One line. [default: the file's name]")] = None,
     usdz: Annotated[bool, typer.Option("--usdz", help="Write environment.usdz too.")] = False,
     seed: Annotated[int, typer.Option(metavar="N", help="The same seed gives the same bytes.")] = 0,
+    register: RegisterOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an environment of a splat file. The last line of standard output is the path of its environment.usda."""
+    if register == (out is not None):
+        raise InputError("a place to write to is needed: give either --out or --register.")
     points = None
     if reference_length is not None:
         start, end, metres = reference_length
         points = _numbers("--reference-length", start, 3), _numbers("--reference-length", end, 3), metres
     box = None if crop is None else _numbers("--crop", crop, 6)
-    with stop_on_signals() as cancelled, stage_progress() as progress:
-        result = omni_gen3d.convert(
-            file,
-            out,
-            up_axis=up_axis,  # pyright: ignore[reportArgumentType] -- checked inside, like all values
-            level=level,
-            scale=scale,
-            camera_height=camera_height,
-            reference_length=points,
-            floor_at_zero=floor_at_zero,
-            sh_degree=sh_degree,
-            max_gaussians=max_gaussians,
-            crop=box,
-            half=half,
-            collision=collision,  # pyright: ignore[reportArgumentType]
-            robot_radius=robot_radius,
-            robot_height=robot_height,
-            ground_truth=ground_truth,
-            title=title,
-            usdz=usdz,
-            seed=seed,
-            progress=progress,
-            cancelled=cancelled,
-        )
-    _print_result(result, as_json)
+
+    def write(folder: Path) -> GeneratedEnvironment:
+        with stop_on_signals() as cancelled, stage_progress() as progress:
+            return omni_gen3d.convert(
+                file,
+                folder,
+                up_axis=up_axis,  # pyright: ignore[reportArgumentType] -- checked inside, like all values
+                level=level,
+                scale=scale,
+                camera_height=camera_height,
+                reference_length=points,
+                floor_at_zero=floor_at_zero,
+                sh_degree=sh_degree,
+                max_gaussians=max_gaussians,
+                crop=box,
+                half=half,
+                collision=collision,  # pyright: ignore[reportArgumentType]
+                robot_radius=robot_radius,
+                robot_height=robot_height,
+                ground_truth=ground_truth,
+                title=title,
+                usdz=usdz,
+                seed=seed,
+                progress=progress,
+                cancelled=cancelled,
+            )
+
+    _print_result(_written(write, out), as_json)
 
 
 @app.command()
@@ -372,6 +390,19 @@ def _print_table(title: str, rows: Mapping[str, object]) -> None:
         shown = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else one_line(value)
         table.add_row(Text(one_line(name)), Text(shown, overflow="fold"))
     Console().print(table)
+
+
+def _written(write: Callable[[Path], GeneratedEnvironment], folder: Path | None) -> GeneratedEnvironment:
+    """What ``write`` makes in a folder, or straight in the library where there is none."""
+    if folder is not None:
+        return write(folder)
+    from omni_gen3d.envs.registry import Registry
+
+    with Registry().receiving() as receipt:
+        result = write(receipt.folder)
+    entry = receipt.entry
+    package = entry.folder / "environment.usdz"
+    return replace(result, usd=entry.usd, environment=entry.folder, usdz=package if package.is_file() else None)
 
 
 def _print_result(result: GeneratedEnvironment, as_json: bool) -> None:

@@ -275,6 +275,23 @@ def eval_sh(sh: torch.Tensor, directions: torch.Tensor) -> torch.Tensor:
     return torch.einsum("nk,nkc->nc", basis, sh) + 0.5
 
 
+def recolor_sh(sh: torch.Tensor, matrix: torch.Tensor, offset: torch.Tensor) -> torch.Tensor:
+    """Coefficients whose colour along every direction is ``matrix @ colour + offset`` of the given one's.
+
+    Exact for every degree: the matrix goes to each coefficient, since the colour is ``0.5 + sum_k sh[k] Y_k``, and what
+    it makes of the 0.5, and the offset, to the first. Holds for colours before a negative one counts as 0.
+
+    Args:
+        sh: Coefficients, shape ``(N, K, 3)``.
+        matrix: On RGB columns, shape ``(3, 3)``.
+        offset: RGB, shape ``(3,)``.
+    """
+    matrix, offset = matrix.to(sh), offset.to(sh)
+    changed = sh @ matrix.T
+    changed[:, 0] += rgb_to_sh_dc(0.5 * matrix.sum(1) + offset)
+    return changed
+
+
 def rotate_sh(sh: torch.Tensor, rotation: torch.Tensor) -> torch.Tensor:
     """Coefficients of the rotated function: what was seen along ``d`` is then seen along ``R d``.
 

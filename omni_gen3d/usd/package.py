@@ -112,7 +112,7 @@ def read_members(package: Path) -> dict[str, tuple[int, int]]:
             bytes than there are.
     """
     try:
-        _check_table_of_contents(package)
+        check_table_of_contents(package, "usdz package")
         with zipfile.ZipFile(package) as archive, package.open("rb") as file:
             total = package.stat().st_size
             members: dict[str, tuple[int, int]] = {}
@@ -144,15 +144,23 @@ def read_members(package: Path) -> dict[str, tuple[int, int]]:
     return members
 
 
-def _check_table_of_contents(package: Path) -> None:
-    """Refuse a table that would not fit into memory before anybody reads it."""
+def check_table_of_contents(package: Path, what: str) -> None:
+    """Refuse a zip archive whose table of contents would not fit into memory, before anybody reads it.
+
+    Args:
+        package: The file.
+        what: It ought to be.
+
+    Raises:
+        InputError: It is no zip archive, a 64-bit one, or lists too much.
+    """
     with package.open("rb") as file:
         length = file.seek(0, os.SEEK_END)
         file.seek(max(0, length - _END_RECORD.size - 0xFFFF))
         tail = file.read()
     at = tail.rfind(b"PK\x05\x06")
     if at < 0 or len(tail) - at < _END_RECORD.size:
-        raise InputError(f"{package.name} is no readable usdz package: it is no zip archive.")
+        raise InputError(f"{package.name} is no readable {what}: it is no zip archive.")
     _, _, _, _, count, directory_bytes, _, _ = _END_RECORD.unpack_from(tail, at)
     if count > _MAX_MEMBERS or directory_bytes > _MAX_DIRECTORY_BYTES:
         raise InputError(
@@ -160,7 +168,7 @@ def _check_table_of_contents(package: Path) -> None:
             f"{_MAX_DIRECTORY_BYTES} are read."
         )
     if tail[max(0, at - 20) : at].startswith(b"PK\x06\x07"):
-        raise InputError(f"{package.name} is a 64-bit zip archive, which usdz does not allow.")
+        raise InputError(f"{package.name} is a 64-bit zip archive, which a {what} never is.")
 
 
 def _check_entry(package: Path, entry: zipfile.ZipInfo) -> None:

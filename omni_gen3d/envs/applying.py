@@ -1,0 +1,91 @@
+"""A sample put to use: on Gaussians and cameras as pure functions, on a USD stage in its session layer."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import torch
+
+from omni_gen3d.envs.sample import Appearance, CameraChange, Sample
+from omni_gen3d.geometry import recolor_sh, transform_gaussians
+from omni_gen3d.types import Cameras, Gaussians
+
+if TYPE_CHECKING:
+    from pxr import Usd
+
+_MID_GREY = 0.5
+
+
+def color_change(appearance: Appearance) -> tuple[torch.Tensor, torch.Tensor]:
+    """The change of a displayed colour as ``matrix @ rgb + offset``, float64, shapes ``(3, 3)`` and ``(3,)``."""
+    stops = torch.tensor([appearance.warmth / 2, appearance.tint, -appearance.warmth / 2], dtype=torch.float64)
+    gains = torch.exp2(stops + appearance.exposure)
+    # Rodrigues' formula about the grey axis; the cross product with (1, 1, 1) / sqrt(3) turns red towards green.
+    cos, sin = math.cos(appearance.hue), math.sin(appearance.hue) / math.sqrt(3)
+    cross = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64)
+    turn = cos * torch.eye(3, dtype=torch.float64) + sin * cross + (1 - cos) / 3
+    matrix = appearance.contrast * turn @ gains.diag()
+    return matrix, torch.full((3,), (1 - appearance.contrast) * _MID_GREY, dtype=torch.float64)
+
+
+def apply_to_gaussians(gaussians: Gaussians, sample: Sample) -> Gaussians:
+    """The splats of the environment as the sample shows and places them; what the sample leaves alone keeps its bits.
+
+    Colours are exact for every degree, before a negative one counts as 0.
+    """
+    if sample.appearance != Appearance():
+        gaussians = replace(gaussians, sh=recolor_sh(gaussians.sh, *color_change(sample.appearance)))
+    placement = sample.placement
+    if placement.yaw != 0 or placement.scale != 1:
+        cos, sin = math.cos(placement.yaw), math.sin(placement.yaw)
+        rotation = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]], dtype=torch.float64)
+        gaussians = transform_gaussians(gaussians, rotation, torch.zeros(3), placement.scale)
+    return gaussians
+
+
+def apply_to_cameras(cameras: Cameras, change: CameraChange) -> Cameras:
+    """Cameras with the lens and the pose of the sample: all are moved alike, each in its own frame."""
+    intrinsics = cameras.intrinsics.clone()
+    intrinsics[:, (0, 1), (0, 1)] *= change.focal_scale
+    size = intrinsics.new_tensor([cameras.width, cameras.height])
+    intrinsics[:, :2, 2] += size * intrinsics.new_tensor(change.principal_shift)
+    x, y, z = change.rotation
+    generator = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
+    moved = torch.eye(4, dtype=torch.float64)
+    moved[:3, :3] = torch.linalg.matrix_exp(generator)
+    moved[:3, 3] = torch.tensor(change.position, dtype=torch.float64)
+    world_to_camera = torch.linalg.inv(moved).to(cameras.world_to_camera) @ cameras.world_to_camera
+    return replace(cameras, intrinsics=intrinsics, world_to_camera=world_to_camera)
+
+
+def apply_to_stage(
+    stage: Usd.Stage,  # pyright: ignore[reportAttributeAccessIssue] -- pxr carries no types
+    sample: Sample,
+    root: str = "/World",
+) -> None:
+    """Show a sample on a stage that holds the environment: everything goes to the session layer, no file is touched.
+
+    The harmonics themselves are changed, so every renderer shows the colours. Applying another sample replaces this
+    one. The caller sees to it that the stage holds the environment that was drawn.
+
+    Args:
+        stage: Its edit target stays as it is.
+        sample: What to show; its camera and spawn pose are the caller's.
+        root: The prim that is, or references, ``/World`` of the environment.
+
+    Raises:
+        InputError: There is no environment at ``root``, or it is an instance, whose parts cannot differ.
+    """
+    from omni_gen3d.usd.overrides import override_colors, override_material, override_placement
+
+    is_changed = sample.appearance != Appearance()
+    override_colors(stage, root, color_change(sample.appearance) if is_changed else None)
+    contact = sample.contact
+    override_material(
+        stage,
+        root,
+        None if contact is None else (contact.static_friction, contact.dynamic_friction, contact.restitution),
+    )
+    override_placement(stage, root, sample.placement.yaw, sample.placement.scale)

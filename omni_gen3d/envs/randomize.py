@@ -1,0 +1,233 @@
+"""What may vary and how far, and pure draws from it: the same ranges, environments, seed and index, the same sample."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omni_gen3d.envs.entry import Description, Filter, Pose
+from omni_gen3d.envs.plain import from_plain
+from omni_gen3d.envs.sample import Appearance, CameraChange, Contact, Placement, Sample
+from omni_gen3d.errors import InputError
+
+if TYPE_CHECKING:
+    import numpy as np
+
+_MAX_CONFIG_BYTES = 2**20
+# As far as a stop may go: USD's exposure and a float32 colour both bear it.
+_STOPS = (-16.0, 16.0)
+
+
+@dataclass(frozen=True)
+class Range:
+    """Numbers from ``low`` to ``high``, each as likely; in YAML ``[low, high]``, or one number that is fixed."""
+
+    low: float
+    high: float
+
+    def __post_init__(self) -> None:
+        if not (math.isfinite(self.low) and math.isfinite(self.high) and self.low <= self.high):
+            raise InputError(f"the range [{self.low}, {self.high}] must have two finite ends, the lower one first.")
+
+    @classmethod
+    def from_plain(cls, value: Any, where: str) -> Range:
+        """Read ``[low, high]`` or a number.
+
+        Raises:
+            InputError: It is neither.
+        """
+        ends = value if isinstance(value, list | tuple) else (value, value)
+        if len(ends) != 2 or not all(type(end) in (int, float) and math.isfinite(end) for end in ends):
+            raise InputError(f"{where} is {value!r}; write [low, high] or one number.")
+        return cls(float(ends[0]), float(ends[1]))
+
+    def draw(self, rng: np.random.Generator) -> float:
+        """A number in the range; advances ``rng`` by one number even where the range is a point."""
+        return min(self.low + (self.high - self.low) * float(rng.random()), self.high)
+
+
+_ZERO, _ONE = Range(0.0, 0.0), Range(1.0, 1.0)
+# What the collider is written with, see usd.collision.
+_STATIC_FRICTION, _DYNAMIC_SHARE = Range(0.8, 0.8), Range(0.75, 0.75)
+
+
+@dataclass(frozen=True, kw_only=True)
+class AppearanceRanges:
+    """See ``sample.Appearance``."""
+
+    exposure: Range = _ZERO
+    warmth: Range = _ZERO
+    tint: Range = _ZERO
+    hue: Range = _ZERO
+    contrast: Range = _ONE
+
+    def __post_init__(self) -> None:
+        for name in ("exposure", "warmth", "tint"):
+            _expect_within(f"appearance.{name}", getattr(self, name), *_STOPS)
+        _expect_within("appearance.contrast", self.contrast, 0.0, 16.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ContactRanges:
+    """Physics material of the collider; the dynamic friction is a share of the static one, which it cannot exceed."""
+
+    static_friction: Range = _STATIC_FRICTION
+    dynamic_share: Range = _DYNAMIC_SHARE
+    restitution: Range = _ZERO
+
+    def __post_init__(self) -> None:
+        _expect_within("contact.static_friction", self.static_friction, 0.0, 100.0)
+        _expect_within("contact.dynamic_share", self.dynamic_share, 0.0, 1.0)
+        _expect_within("contact.restitution", self.restitution, 0.0, 1.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PlacementRanges:
+    """See ``sample.Placement``."""
+
+    scale: Range = _ONE
+    yaw: Range = _ZERO
+
+    def __post_init__(self) -> None:
+        _expect_within("placement.scale", self.scale, 0.01, 100.0)
+
+
+@dataclass(frozen=True, kw_only=True)
+class CameraRanges:
+    """See ``sample.CameraChange``; shifts and rotations are drawn for each axis on its own."""
+
+    focal_scale: Range = _ONE
+    principal_shift: Range = _ZERO
+    position: Range = _ZERO
+    rotation: Range = _ZERO
+    noise: Range = _ZERO
+    latency: Range = _ZERO
+
+    def __post_init__(self) -> None:
+        _expect_within("camera.focal_scale", self.focal_scale, 0.01, 100.0)
+        _expect_within("camera.noise", self.noise, 0.0, math.inf)
+        _expect_within("camera.latency", self.latency, 0.0, math.inf)
+
+
+@dataclass(frozen=True, kw_only=True)
+class Randomization:
+    """What varies; what is not stated stays as it is.
+
+    Attributes:
+        environments: Which environments may be drawn.
+        spawn: Draw one of the environment's spawn poses.
+        appearance, contact, placement, camera: Ranges; without ``contact`` the collider keeps its material.
+    """
+
+    environments: Filter = field(default_factory=Filter)
+    spawn: bool = True
+    appearance: AppearanceRanges = field(default_factory=AppearanceRanges)
+    contact: ContactRanges | None = None
+    placement: PlacementRanges = field(default_factory=PlacementRanges)
+    camera: CameraRanges = field(default_factory=CameraRanges)
+
+
+def load_randomization(path: Path | str) -> Randomization:
+    """Read a YAML file with any of the fields of ``Randomization``.
+
+    Raises:
+        InputError: The file cannot be read, is larger than 1 MiB or no YAML, or holds a key or value that is unknown.
+    """
+    import yaml
+
+    file = Path(path).expanduser()
+    try:
+        with file.open("rb") as stream:
+            content = stream.read(_MAX_CONFIG_BYTES + 1)
+        if len(content) > _MAX_CONFIG_BYTES:
+            raise InputError(f"{file} is larger than {_MAX_CONFIG_BYTES} bytes.")
+        values = yaml.safe_load(content.decode("utf-8"))
+        return from_plain(Randomization, {} if values is None else values, file.name)
+    except OSError as error:
+        raise InputError(f"{file} cannot be read: {error.strerror}.") from error
+    except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
+        raise InputError(f"{file} is not valid YAML: {error}") from error
+
+
+def draw(ranges: Randomization, environments: Sequence[Description], *, seed: int, index: int = 0) -> Sample:
+    """Draw sample ``index`` of the series that ``seed`` begins; no other sample need be drawn for it.
+
+    Args:
+        ranges: What varies.
+        environments: As ``Registry.entries`` returned them, in any order; those that ``ranges`` wants may be drawn.
+        seed: At least 0.
+        index: At least 0.
+
+    Raises:
+        InputError: No environment is wanted, or a number is negative.
+    """
+    import numpy as np
+
+    if seed < 0 or index < 0:
+        raise InputError(f"the seed is {seed} and the index {index}; both must be at least 0.")
+    wanted = sorted((entry for entry in environments if ranges.environments.accepts(entry)), key=lambda entry: entry.id)
+    if not wanted:
+        raise InputError(
+            f"none of {len(environments)} environments is wanted by {ranges.environments}; add some to the library or "
+            "ask for less."
+        )
+    # A stream for each part: a range that is added to one leaves the others' draws alone.
+    choice, spawn, appearance, contact, placement, camera = np.random.default_rng((seed, index)).spawn(6)
+    entry = wanted[int(choice.integers(len(wanted)))]
+    placed = Placement(scale=ranges.placement.scale.draw(placement), yaw=ranges.placement.yaw.draw(placement))
+    return Sample(
+        environment=entry.id,
+        digest=entry.digest,
+        seed=seed,
+        index=index,
+        appearance=_draw_appearance(ranges.appearance, appearance),
+        contact=None if ranges.contact is None else _draw_contact(ranges.contact, contact),
+        placement=placed,
+        spawn=_draw_spawn(entry, placed, spawn) if ranges.spawn else None,
+        camera=_draw_camera(ranges.camera, camera),
+    )
+
+
+def _draw_appearance(ranges: AppearanceRanges, rng: np.random.Generator) -> Appearance:
+    return Appearance(
+        exposure=ranges.exposure.draw(rng),
+        warmth=ranges.warmth.draw(rng),
+        tint=ranges.tint.draw(rng),
+        hue=ranges.hue.draw(rng),
+        contrast=ranges.contrast.draw(rng),
+    )
+
+
+def _draw_contact(ranges: ContactRanges, rng: np.random.Generator) -> Contact:
+    static = ranges.static_friction.draw(rng)
+    return Contact(
+        static_friction=static,
+        dynamic_friction=static * ranges.dynamic_share.draw(rng),
+        restitution=ranges.restitution.draw(rng),
+    )
+
+
+def _draw_spawn(entry: Description, placement: Placement, rng: np.random.Generator) -> Pose | None:
+    if not entry.spawn_poses:
+        return None
+    return placement.move(entry.spawn_poses[int(rng.integers(len(entry.spawn_poses)))])
+
+
+def _draw_camera(ranges: CameraRanges, rng: np.random.Generator) -> CameraChange:
+    shift, position, rotation = ranges.principal_shift, ranges.position, ranges.rotation
+    return CameraChange(
+        focal_scale=ranges.focal_scale.draw(rng),
+        principal_shift=(shift.draw(rng), shift.draw(rng)),
+        position=(position.draw(rng), position.draw(rng), position.draw(rng)),
+        rotation=(rotation.draw(rng), rotation.draw(rng), rotation.draw(rng)),
+        noise=ranges.noise.draw(rng),
+        latency=ranges.latency.draw(rng),
+    )
+
+
+def _expect_within(name: str, values: Range, low: float, high: float) -> None:
+    if not low <= values.low <= values.high <= high:
+        raise InputError(f"{name} is [{values.low:g}, {values.high:g}]; it must lie between {low:g} and {high:g}.")

@@ -1,0 +1,133 @@
+"""Another look, material or place for an environment on a stage, in the stage's session layer: no file is touched.
+
+Every function replaces what an earlier call of it authored.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import replace
+
+import torch
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics, UsdVol
+
+from omni_gen3d.errors import InputError
+from omni_gen3d.geometry import recolor_sh
+from omni_gen3d.usd.appearance import EXPOSURE, TINT, Gain, author_gain
+from omni_gen3d.usd.collision import MATERIAL_NAME
+from omni_gen3d.usd.root_layer import COLLISION_PATH, ENVIRONMENT_PATH, SPLATS_PATH
+from omni_gen3d.usd.splats import COLOR_SPACE, QUANTITIES, read_splats, set_quantity
+
+_WORLD = "/World"
+_PLACEMENT = "omni_gen3d"
+_FRICTIONS = ("physics:staticFriction", "physics:dynamicFriction", "physics:restitution")
+
+
+def override_colors(stage: Usd.Stage, root: str, change: tuple[torch.Tensor, torch.Tensor] | None) -> None:
+    """Show the splats in other colours: ``matrix @ colour + offset`` of those that the stage shows without it.
+
+    The selected variant of appearance is worked in, and its two attributes are set to no change.
+
+    Args:
+        stage: Holds the environment.
+        root: The prim that is, or references, ``/World`` of the environment.
+        change: Matrix ``(3, 3)`` and offset ``(3,)`` on displayed RGB; None for the colours as they are.
+
+    Raises:
+        InputError: There are no readable splats at ``root``, or they belong to an instance.
+    """
+    prim = _prim(stage, root, SPLATS_PATH)
+    harmonics = QUANTITIES["sh"]
+    _forget(stage, prim, (harmonics.name(half=False), EXPOSURE, TINT))
+    if change is None:
+        return
+    samples = {t for half in (False, True) for t in prim.GetAttribute(harmonics.name(half)).GetTimeSamples()}
+    times = [None, *sorted(samples)]
+    shown = [read_splats(prim, time) for time in times]
+    session = stage.GetSessionLayer()
+    if samples and not session.HasTimeCodesPerSecond():
+        # Its times would be taken for those of 24 a second, and be scaled.
+        session.timeCodesPerSecond = stage.GetTimeCodesPerSecond()
+    with Usd.EditContext(stage, session):
+        attribute = UsdVol.ParticleField3DGaussianSplat(prim).CreateRadianceSphericalHarmonicsCoefficientsAttr()
+        attribute.SetColorSpace(COLOR_SPACE)
+        attribute.SetMetadata("elementSize", shown[0].sh.shape[1])
+        attribute.SetMetadata("interpolation", UsdGeom.Tokens.vertex)
+        for time, gaussians in zip(times, shown, strict=True):
+            changed = replace(gaussians, sh=recolor_sh(gaussians.sh, *change))
+            code = Usd.TimeCode.Default() if time is None else Usd.TimeCode(time)
+            set_quantity(prim, "sh", changed, False, [code])
+        author_gain(prim, Gain())
+
+
+def override_material(stage: Usd.Stage, root: str, values: tuple[float, float, float] | None) -> None:
+    """Set the physics material of the collider; where none is selected there is nothing to set.
+
+    Args:
+        stage: Holds the environment.
+        root: As ``override_colors``.
+        values: Static friction, dynamic friction, restitution; None for those of the file.
+
+    Raises:
+        InputError: There is no environment at ``root``, or it is an instance.
+    """
+    _prim(stage, root, ENVIRONMENT_PATH)
+    prim = stage.GetPrimAtPath(_below(root, f"{COLLISION_PATH}/{MATERIAL_NAME}"))
+    if not prim:
+        return
+    _forget(stage, prim, _FRICTIONS)
+    if values is None:
+        return
+    material = UsdPhysics.MaterialAPI(prim)
+    with Usd.EditContext(stage, stage.GetSessionLayer()):
+        material.CreateStaticFrictionAttr(values[0])
+        material.CreateDynamicFrictionAttr(values[1])
+        material.CreateRestitutionAttr(values[2])
+
+
+def override_placement(stage: Usd.Stage, root: str, yaw: float, scale: float) -> None:
+    """Turn the environment about its origin and scale it, inside whatever transform it has.
+
+    Args:
+        stage: Holds the environment.
+        root: As ``override_colors``.
+        yaw: About +Z [rad].
+        scale: Uniform.
+
+    Raises:
+        InputError: There is no environment at ``root``, or it is an instance.
+    """
+    prim = _prim(stage, root, ENVIRONMENT_PATH)
+    xformable = UsdGeom.Xformable(prim)
+    name = f"xformOp:transform:{_PLACEMENT}"
+    turn = Gf.Matrix4d(1.0).SetRotate(Gf.Rotation(Gf.Vec3d(0, 0, 1), math.degrees(yaw)))
+    matrix = Gf.Matrix4d(1.0).SetScale(scale) * turn
+    with Usd.EditContext(stage, stage.GetSessionLayer()):
+        found = [op for op in xformable.GetOrderedXformOps() if op.GetOpName() == name]
+        operation = found[0] if found else xformable.AddTransformOp(opSuffix=_PLACEMENT)
+        operation.Set(matrix)
+
+
+def _prim(stage: Usd.Stage, root: str, path: str) -> Usd.Prim:
+    """The prim at ``path`` of an environment that is composed at ``root``."""
+    place = _below(root, path)
+    prim = stage.GetPrimAtPath(place)
+    if not prim:
+        raise InputError(f"the stage has no prim {place}; name the prim that references the environment's root layer.")
+    if prim.IsInstanceProxy():
+        raise InputError(f"{place} belongs to an instance; make its reference not instanceable to change one of them.")
+    return prim
+
+
+def _below(root: str, path: str) -> str:
+    if not Sdf.Path.IsValidPathString(root) or not Sdf.Path(root).IsAbsoluteRootOrPrimPath():
+        raise InputError(f"'{root}' is no path of a prim, such as {_WORLD}.")
+    return str(Sdf.Path(path).ReplacePrefix(_WORLD, root))
+
+
+def _forget(stage: Usd.Stage, prim: Usd.Prim, names: tuple[str, ...]) -> None:
+    """Remove what the session layer says about attributes of a prim."""
+    spec = stage.GetSessionLayer().GetPrimAtPath(prim.GetPath())
+    for name in names if spec else ():
+        if name in spec.properties:
+            spec.RemoveProperty(spec.properties[name])
