@@ -296,8 +296,9 @@ def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
 
     table = Table(box=box.SIMPLE, show_header=any(header))
     for name in header:
-        # An id that is cut cannot be passed on.
-        table.add_column(name, overflow="fold", no_wrap=name == "id")
+        # An id that is cut cannot be passed on; a title may be a thousand characters.
+        table.add_column(name, overflow="fold", no_wrap=name == "id", max_width=None if name == "id" else 80)
     for row in rows:
         table.add_row(*(Text(one_line(cell)) for cell in row))
-    Console().print(table)
+    # As wide as it needs to be: a narrow terminal wraps lines better than columns of three letters.
+    Console(width=Console(width=1000).measure(table).maximum).print(table)
