@@ -29,7 +29,7 @@ def test_boxes_rest_at_every_spawn_pose(made, request, drop_in_newton):
     """In Newton, a box dropped at any spawn pose of a real environment rests within 1 cm of its floor."""
     environment = request.getfixturevalue(f"environment_{made}")
     poses = Manifest.read(environment.environment / "environment.yaml").spawn_poses
-    assert len(poses) == 32
+    assert len(poses) >= 24  # 32 but for very small floors
     heights = drop_in_newton(environment.usd, [pose.position for pose in poses])
     np.testing.assert_allclose(heights, 0.0, atol=0.01)
 
