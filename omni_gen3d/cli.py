@@ -22,7 +22,7 @@ import typer
 
 import omni_gen3d
 from omni_gen3d.bench.commands import bench_app
-from omni_gen3d.console import one_line, reported, stage_progress, stop_on_signals, tell
+from omni_gen3d.console import one_line, reported, shown, stage_progress, stop_on_signals, tell
 from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import MAX_STEPS, Device, check_request
@@ -387,8 +387,7 @@ def _print_table(title: str, rows: Mapping[str, object]) -> None:
 
     table = Table(title=Text(title), title_justify="left", show_header=False, box=box.SIMPLE)
     for name, value in rows.items():
-        shown = f"{value:.4g}" if isinstance(value, float) else "-" if value is None else one_line(value)
-        table.add_row(Text(one_line(name)), Text(shown, overflow="fold"))
+        table.add_row(Text(one_line(name)), Text(shown(value), overflow="fold"))
     Console().print(table)
 
 

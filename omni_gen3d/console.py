@@ -30,6 +30,11 @@ def one_line(text: object) -> str:
     return "".join(character if character.isprintable() else " " for character in " ".join(str(text).split()))
 
 
+def shown(value: object) -> str:
+    """A value as a table shows it: four digits of a float, ``-`` for None, anything else on one line."""
+    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else one_line(value)
+
+
 def tell(text: object) -> None:
     """One line on standard error."""
     typer.echo(one_line(text), err=True)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -20,10 +19,11 @@ from omni_gen3d.mesh.mesh_file import read_mesh_file
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.mesh.uprighting import UpAxis, upright_scene
 from omni_gen3d.mesh.viewpoints import find_viewpoints
-from omni_gen3d.request import MAX_SEED
+from omni_gen3d.request import check_seed
 from omni_gen3d.splat_file import MAX_SH_DEGREE, check_splat_path, read_splat_file
 from omni_gen3d.types import Gaussians, Provenance
 from omni_gen3d.usd import check_target
+from omni_gen3d.usd.manifest import FileDigest
 from omni_gen3d.usd.root_layer import COLLISIONS, Collision
 
 Point = tuple[float, float, float]
@@ -112,8 +112,7 @@ def convert(
     stages = Stages(progress, cancelled)
     with stages.stage("read"):
         gaussians = read_splat_file(file, sh_degree=sh_degree)
-        with file.open("rb") as stream:
-            digest = hashlib.file_digest(stream, "sha256").hexdigest()
+        digest = FileDigest.of(file).sha256
     with stages.stage("placing"):
         axes = _LIKELIEST_UP[file.suffix.lower()] if up_axis == "auto" else (up_axis,)
         if reference_length is not None:
@@ -167,8 +166,7 @@ def _check_choices(
         raise InputError(f"the SH degree is {sh_degree}; allowed are 0 to {MAX_SH_DEGREE}.")
     if max_gaussians is not None and max_gaussians < 1:
         raise InputError(f"max_gaussians is {max_gaussians}; at least 1 must be kept.")
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"the seed is {seed}; it must lie between 0 and {MAX_SEED}.")
+    check_seed(seed)
 
 
 def _check_lengths(

@@ -15,11 +15,10 @@ from omni_gen3d.checkpoints import digest_folder, load_network
 from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
 from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
-from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
 from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
 from omni_gen3d.mesh.levelling import level_scene
-from omni_gen3d.request import check_request
+from omni_gen3d.request import check_request, pick_device
 from omni_gen3d.types import Cameras, Gaussians, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
@@ -68,7 +67,7 @@ def generate(
     check_request(prompt, image=image, fov_deg=fov_deg, seed=seed, steps=steps)
     settings = load_preset(preset)
     target = check_target(Path(out))
-    torch_device = _pick_device(device)
+    torch_device = pick_device(device)
     picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
     stages = Stages(progress, cancelled)
     with _deterministic_kernels():
@@ -93,14 +92,6 @@ def generate(
             voxel_size=settings.voxel_size,
             max_faces=settings.max_faces,
         )
-
-
-def _pick_device(device: str) -> torch.device:
-    if device not in ("auto", "cpu", "cuda"):
-        raise InputError(f"the device is {device!r}; allowed are auto, cpu and cuda.")
-    if device == "cuda" and not torch.cuda.is_available():
-        raise InputError("the device is 'cuda', but torch sees no CUDA device; use --device cpu.")
-    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")
 
 
 @contextmanager

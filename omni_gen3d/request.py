@@ -4,8 +4,12 @@ from __future__ import annotations
 
 from enum import StrEnum
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omni_gen3d.errors import InputError
+
+if TYPE_CHECKING:
+    import torch
 
 MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 50
@@ -40,7 +44,31 @@ def check_request(
         raise InputError("the prompt is not valid Unicode text; pass it as UTF-8.")
     if fov_deg is not None and image is None:
         raise InputError(f"a field of view of {fov_deg:g} degrees was given without an image; give both or neither.")
-    if not 0 <= seed <= MAX_SEED:
-        raise InputError(f"the seed is {seed}; it must lie between 0 and {MAX_SEED}.")
+    check_seed(seed)
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise InputError(f"the number of steps is {steps}; it must lie between 1 and {MAX_STEPS}.")
+
+
+def check_seed(seed: int) -> None:
+    """Refuse a seed that torch or numpy would not take.
+
+    Raises:
+        InputError: It is out of range.
+    """
+    if not 0 <= seed <= MAX_SEED:
+        raise InputError(f"the seed is {seed}; it must lie between 0 and {MAX_SEED}.")
+
+
+def pick_device(device: str) -> torch.device:
+    """The device of that name; ``auto`` takes cuda where torch sees it. Loads torch.
+
+    Raises:
+        InputError: The name is unknown, or torch sees no CUDA device.
+    """
+    import torch
+
+    if device not in list(Device):
+        raise InputError(f"the device is {device!r}; allowed are auto, cpu and cuda.")
+    if device == "cuda" and not torch.cuda.is_available():
+        raise InputError("the device is 'cuda', but torch sees no CUDA device; use cpu or auto.")
+    return torch.device("cuda" if device != "cpu" and torch.cuda.is_available() else "cpu")

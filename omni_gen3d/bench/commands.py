@@ -4,17 +4,14 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from omni_gen3d.bench.report import publish
 from omni_gen3d.console import reported, tell
 from omni_gen3d.errors import InputError
-from omni_gen3d.request import Device
-
-if TYPE_CHECKING:
-    import torch
+from omni_gen3d.request import Device, pick_device
 
 bench_app = typer.Typer(no_args_is_help=True, help="Measure speed, memory and accuracy beside others, in one run.")
 
@@ -71,7 +68,7 @@ def render(
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from omni_gen3d.bench.render import bench_render
 
-    publish(bench_render(_torch_device(device).type, toy=toy, seed=seed, sheet=sheet, report=tell), as_json)
+    publish(bench_render(pick_device(device).type, toy=toy, seed=seed, sheet=sheet, report=tell), as_json)
 
 
 @bench_app.command()
@@ -97,7 +94,7 @@ def lyra(
     if not all(text.isdecimal() for text in counts):
         raise InputError(f"--tokens is {tokens!r}; write numbers with commas between, for example 10000,20000.")
     report = bench_lyra(
-        device=_torch_device(device),
+        device=pick_device(device),
         views=views,
         frames=frames,
         width=int(width),
@@ -107,11 +104,3 @@ def lyra(
         tell=tell,
     )
     publish(report, as_json)
-
-
-def _torch_device(device: Device) -> torch.device:
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise InputError("--device is cuda, but torch sees no CUDA device; use cpu or auto.")
-    return torch.device("cpu" if device is Device.cpu or not torch.cuda.is_available() else "cuda")

@@ -11,6 +11,8 @@ from typing import Literal
 
 import typer
 
+from omni_gen3d.console import shown
+
 Value = str | float | int | bool | None
 
 
@@ -100,8 +102,6 @@ def _print_table(title: str, columns: Sequence[str], rows: Sequence[Sequence[Val
 
 
 def _shown(value: Value) -> str:
-    if value is None:
-        return "-"
     if isinstance(value, bool):
         return "yes" if value else "no"
-    return f"{value:.4g}" if isinstance(value, float) else str(value)
+    return shown(value)

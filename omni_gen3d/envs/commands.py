@@ -6,11 +6,11 @@ import json
 import re
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omni_gen3d.console import one_line, reported, tell
+from omni_gen3d.console import one_line, reported, shown, tell
 from omni_gen3d.errors import InputError
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def show(id_: IdArgument, as_json: JsonOption = False) -> None:
     values["size_m"] = " x ".join(f"{b - a:.2f}" for a, b in zip(low, high, strict=True))
     values["tags"], values["spawn_poses"] = " ".join(values["tags"]), len(values["spawn_poses"])
     scores, usd = values.pop("scores"), values.pop("usd")
-    _print_table(["", ""], [[name, _shown(value)] for name, value in (values | scores).items()])
+    _print_table(["", ""], [[name, shown(value)] for name, value in (values | scores).items()])
     typer.echo(usd)
 
 
@@ -282,10 +282,6 @@ def _print_ids(entries: Sequence[Entry], as_json: bool) -> None:
         return
     for entry in entries:
         typer.echo(entry.id)
-
-
-def _shown(value: Any) -> str:
-    return f"{value:.4g}" if isinstance(value, float) else "-" if value is None else str(value)
 
 
 def _print_table(header: Sequence[str], rows: Sequence[Sequence[str]]) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from omni_gen3d.errors import InputError, MissingDependencyError
+from omni_gen3d.errors import InputError
 from omni_gen3d.types import TriMesh
 
 MESH_SUFFIXES = (".ply", ".obj", ".stl", ".glb")
@@ -17,7 +17,6 @@ def read_mesh_file(path: Path | str) -> TriMesh:
 
     Raises:
         InputError: The file is missing, of another kind, damaged, or holds no triangles.
-        MissingDependencyError: trimesh is not installed.
     """
     file = Path(path).expanduser()
     if not file.is_file():
@@ -25,10 +24,8 @@ def read_mesh_file(path: Path | str) -> TriMesh:
     suffix = file.suffix.lower()
     if suffix not in MESH_SUFFIXES:
         raise InputError(f"{file} is of an unknown kind '{file.suffix}'; allowed are {', '.join(MESH_SUFFIXES)}.")
-    try:
-        import trimesh
-    except ImportError as error:
-        raise MissingDependencyError("reading a mesh needs trimesh; run: pip install trimesh") from error
+    import trimesh
+
     try:
         with file.open("rb") as stream:  # an open file has no folder, so nothing beside it is read
             loaded = trimesh.load(stream, file_type=suffix[1:], force="mesh", process=False)

@@ -9,16 +9,13 @@ import json
 from dataclasses import replace
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
 from omni_gen3d.console import reported
 from omni_gen3d.errors import InputError
-from omni_gen3d.request import Device
-
-if TYPE_CHECKING:
-    import torch
+from omni_gen3d.request import Device, pick_device
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks of the mini model on procedural worlds.")
 eval_app = typer.Typer(no_args_is_help=True, help="Measure trained networks on held-out procedural worlds.")
@@ -171,7 +168,7 @@ def mini(
     result = evaluate_mini(
         folder,
         scenes,
-        _torch_device(device),
+        pick_device(device),
         seed,
         against=against,
         out=out,
@@ -183,15 +180,6 @@ def mini(
         _print_evaluation(result)
     if not all(check["ok"] for check in result["checks"]):
         raise typer.Exit(1)
-
-
-def _torch_device(device: Device) -> torch.device:
-    import torch
-
-    if device is Device.cuda and not torch.cuda.is_available():
-        raise InputError("--device is 'cuda', but torch finds no usable GPU; use 'cpu' or 'auto'.")
-    use_gpu = device is Device.cuda or (device is Device.auto and torch.cuda.is_available())
-    return torch.device("cuda" if use_gpu else "cpu")
 
 
 def _print_evaluation(result: dict[str, Any]) -> None:

@@ -14,7 +14,7 @@ import torch
 from pxr import Gf, Sdf, Usd
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.geometry import rgb_to_sh_dc
+from omni_gen3d.geometry import recolor_sh
 from omni_gen3d.types import Gaussians
 
 Appearance = Literal["neutral", "warm", "cool", "dim"]
@@ -92,14 +92,8 @@ def stated_gain(prim: Usd.Prim) -> Gain:
 
 
 def apply_gain(gaussians: Gaussians, gain: Gain) -> Gaussians:
-    """Splats whose colour along every direction is the given one times the gain.
-
-    The colour is ``0.5 + sum_k sh[k] Y_k``, so the harmonics are scaled and what is missing of the scaled 0.5 goes into
-    the first one. A colour below 0 counts as 0 before as after.
-    """
+    """Splats whose colour along every direction is the given one times the gain, see ``geometry.recolor_sh``."""
     if gain.factors == (1.0, 1.0, 1.0):
         return gaussians
-    factors = torch.tensor(gain.factors, dtype=gaussians.sh.dtype, device=gaussians.sh.device)
-    sh = gaussians.sh * factors
-    sh[:, 0] += rgb_to_sh_dc(0.5 * factors)
-    return replace(gaussians, sh=sh)
+    matrix = torch.tensor(gain.factors, dtype=torch.float64).diag()
+    return replace(gaussians, sh=recolor_sh(gaussians.sh, matrix, torch.zeros(3)))
