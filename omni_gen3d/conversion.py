@@ -19,12 +19,11 @@ from omni_gen3d.mesh.mesh_file import read_mesh_file
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.mesh.uprighting import UpAxis, upright_scene
 from omni_gen3d.mesh.viewpoints import find_viewpoints
-from omni_gen3d.request import check_seed
+from omni_gen3d.request import Collision, check_collider, check_seed
 from omni_gen3d.splat_file import MAX_SH_DEGREE, check_splat_path, read_splat_file
 from omni_gen3d.types import Gaussians, Provenance
 from omni_gen3d.usd import check_target
 from omni_gen3d.usd.manifest import FileDigest
-from omni_gen3d.usd.root_layer import COLLISIONS, Collision
 
 Point = tuple[float, float, float]
 
@@ -158,8 +157,7 @@ def _check_choices(
 ) -> None:
     if up_axis not in ("auto", *get_args(UpAxis)):
         raise InputError(f"the up axis is '{up_axis}'; allowed are auto, y, -y and z.")
-    if collision not in COLLISIONS:
-        raise InputError(f"the collision is '{collision}'; allowed are {', '.join(COLLISIONS)}.")
+    check_collider(collision, None)
     if collision == "none" and ground_truth is not None:
         raise InputError("a ground truth was given, but collision 'none' builds no collider to compare with it.")
     if sh_degree is not None and not 0 <= sh_degree <= MAX_SH_DEGREE:

@@ -12,9 +12,9 @@ from omni_gen3d.errors import CancelledError
 from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
 from omni_gen3d.render.view import pick_camera, resize_cameras
+from omni_gen3d.request import Collision
 from omni_gen3d.types import Cameras, CollisionProxy, Gaussians, GeneratedScene, Provenance, TriMesh
 from omni_gen3d.usd import package_usdz, write_environment
-from omni_gen3d.usd.root_layer import Collision
 
 Progress = Callable[[str, float], None]
 

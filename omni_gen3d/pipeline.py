@@ -18,7 +18,7 @@ from omni_gen3d.decoder.mini import MiniDecoder, decode
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
 from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
 from omni_gen3d.mesh.levelling import level_scene
-from omni_gen3d.request import check_request, pick_device
+from omni_gen3d.request import Collision, check_collider, check_request, pick_device
 from omni_gen3d.types import Cameras, Gaussians, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
@@ -43,6 +43,8 @@ def generate(
     preset: str = "mini",
     device: str = "auto",
     steps: int | None = None,
+    collision: Collision = "mesh",
+    robot_radius: float | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> GeneratedEnvironment:
@@ -57,6 +59,8 @@ def generate(
         preset: Name of a file in configs/.
         device: auto, cpu or cuda.
         steps: Denoising steps of the trajectories; the preset's where None.
+        collision: The collider that is selected when the environment is opened; ``none`` builds no collider at all.
+        robot_radius: For which spawn poses are sought [m]; the preset's where None.
         progress: Called with the stage's name and the share of it that is done.
         cancelled: Polled between steps; True stops the generation.
 
@@ -65,6 +69,7 @@ def generate(
         CancelledError: ``cancelled`` returned True; nothing was written.
     """
     check_request(prompt, image=image, fov_deg=fov_deg, seed=seed, steps=steps)
+    check_collider(collision, robot_radius)
     settings = load_preset(preset)
     target = check_target(Path(out))
     torch_device = pick_device(device)
@@ -87,7 +92,8 @@ def generate(
             target,
             provenance,
             stages,
-            robot_radius=settings.robot_radius,
+            collision=collision,
+            robot_radius=robot_radius or settings.robot_radius,
             robot_height=settings.robot_height,
             voxel_size=settings.voxel_size,
             max_faces=settings.max_faces,

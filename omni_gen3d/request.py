@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import math
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal, get_args
 
 from omni_gen3d.errors import InputError
 
@@ -13,6 +14,9 @@ if TYPE_CHECKING:
 
 MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 50
+# The collider of an environment: triangles, convex pieces in the place of objects, or nothing.
+Collision = Literal["mesh", "convex", "none"]
+COLLISIONS: tuple[Collision, ...] = get_args(Collision)
 # What both torch and numpy take as a seed.
 MAX_SEED = 2**63 - 1
 
@@ -57,6 +61,18 @@ def check_seed(seed: int) -> None:
     """
     if not 0 <= seed <= MAX_SEED:
         raise InputError(f"the seed is {seed}; it must lie between 0 and {MAX_SEED}.")
+
+
+def check_collider(collision: str, robot_radius: float | None) -> None:
+    """Refuse a collider or a robot that there cannot be.
+
+    Raises:
+        InputError: The name is unknown, or the radius is not positive and finite.
+    """
+    if collision not in COLLISIONS:
+        raise InputError(f"the collision is '{collision}'; allowed are {', '.join(COLLISIONS)}.")
+    if robot_radius is not None and not (math.isfinite(robot_radius) and robot_radius > 0):
+        raise InputError(f"the robot's radius is {robot_radius}; it must be positive and finite.")
 
 
 def pick_device(device: str) -> torch.device:

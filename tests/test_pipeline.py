@@ -96,6 +96,8 @@ def test_unknown_field_of_view_is_estimated_and_said(garage_picture, tmp_path):
         ({"prompt": "a room", "device": "tpu"}, "tpu"),
         ({"prompt": "  "}, "prompt"),
         ({"image": "missing.png"}, "missing.png"),
+        ({"prompt": "a room", "collision": "rubber"}, "rubber"),
+        ({"prompt": "a room", "robot_radius": 0.0}, "radius"),
     ],
 )
 def test_bad_requests_are_refused_at_once(arguments, message, tmp_path):

@@ -21,6 +21,7 @@ from pxr import Usd
 
 import omni_gen3d
 from omni_gen3d.errors import InputError
+from omni_gen3d.request import COLLISIONS, Collision
 from omni_gen3d.types import Cameras, Gaussians, GaussianSequence, GeneratedScene, ProxyPart
 from omni_gen3d.usd.appearance import Appearance
 from omni_gen3d.usd.cameras import author_cameras, read_cameras
@@ -29,9 +30,7 @@ from omni_gen3d.usd.manifest import SCHEMA_VERSION, FileDigest, Manifest, Point
 from omni_gen3d.usd.root_layer import (
     CAMERAS_PATH,
     COLLISION_PATH,
-    COLLISIONS,
     SPLATS_PATH,
-    Collision,
     select_variants,
     write_root,
 )

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal, get_args
 
 from pxr import Kind, Usd, UsdGeom, UsdLux
 
 from omni_gen3d.errors import InputError
+from omni_gen3d.request import Collision
 from omni_gen3d.usd.appearance import APPEARANCES, author_gain
 from omni_gen3d.usd.stage import new_stage, save_stage
 from omni_gen3d.usd.target import CAMERAS_NAME, SPLATS_NAME
-
-Collision = Literal["mesh", "convex", "none"]
-COLLISIONS: tuple[Collision, ...] = get_args(Collision)
 
 ENVIRONMENT_PATH = "/World/Environment"
 SPLATS_PATH = f"{ENVIRONMENT_PATH}/Splats"

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 
 from pxr import Usd, UsdGeom
 
+from omni_gen3d.request import COLLISIONS
 from omni_gen3d.usd.appearance import stated_gain
 from omni_gen3d.usd.collider_checks import check_collider, is_collider
 from omni_gen3d.usd.findings import Finding, error
@@ -13,7 +14,6 @@ from omni_gen3d.usd.root_layer import (
     CAMERAS_PATH,
     COLLIDER_RELATION,
     COLLISION_PATH,
-    COLLISIONS,
     ENVIRONMENT_PATH,
     SPLATS_PATH,
     select_variants,
