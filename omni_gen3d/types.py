@@ -6,6 +6,7 @@ Conventions (docs/conventions.md): metres, Z-up, OpenCV cameras, quaternions wxy
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -159,6 +160,19 @@ class Gaussians:
     def sh_degree(self) -> int:
         return {1: 0, 4: 1, 9: 2, 16: 3}[self.sh.shape[1]]
 
+    @classmethod
+    def joined(cls, sets: Sequence[Gaussians]) -> Gaussians:
+        """All of at least one set as one, in their order; harmonics are filled up to the highest degree."""
+        count = max(item.sh.shape[1] for item in sets)
+        sh = [torch.nn.functional.pad(item.sh, (0, 0, 0, count - item.sh.shape[1])) for item in sets]
+        return cls(
+            torch.cat([item.means for item in sets]),
+            torch.cat([item.quats for item in sets]),
+            torch.cat([item.scales for item in sets]),
+            torch.cat([item.opacities for item in sets]),
+            torch.cat(sh),
+        )
+
     def to(self, device: torch.device | str) -> Gaussians:
         return Gaussians(
             self.means.to(device),
@@ -236,6 +250,71 @@ class TriMesh:
                 f"faces index {int(self.faces.min())}..{int(self.faces.max())}, but there are "
                 f"{len(self.vertices)} vertices."
             )
+
+
+@dataclass(frozen=True)
+class MovingPart:
+    """A rigid thing that moves.
+
+    Attributes:
+        name: A USD identifier, unique in its scene.
+        gaussians: In the part's own frame, the same at all times.
+        to_world: From the part's frame to the world at each time, rigid, translation [m], shape ``(T, 4, 4)``, float64.
+        present: Whether it is in the scene at each time, shape ``(T,)``, bool; while it is not, ``to_world`` holds
+            where it was last or will be first.
+        hulls: Closed convex meshes in the part's frame that together are its collider; none where it has no volume.
+    """
+
+    name: str
+    gaussians: Gaussians
+    to_world: np.ndarray
+    present: np.ndarray
+    hulls: tuple[TriMesh, ...]
+
+    def __post_init__(self) -> None:
+        _expect_shape(f"to_world of {self.name}", self.to_world, (None, 4, 4))
+        _expect_shape(f"present of {self.name}", self.present, (len(self.to_world),))
+        turns = self.to_world[:, :3, :3]
+        rigid = np.allclose(turns @ turns.transpose(0, 2, 1), np.eye(3), atol=1e-4) and (np.linalg.det(turns) > 0).all()
+        if not (np.isfinite(self.to_world).all() and rigid):
+            raise InputError(f"to_world of {self.name} holds a matrix that is no rigid motion.")
+
+
+@dataclass(frozen=True)
+class DynamicScene:
+    """A scene that moves, taken apart: what stands still is stored once, what is rigid is moved, the rest is replaced.
+
+    Attributes:
+        static: The same at all times.
+        parts: What moves as a whole.
+        residual: What moves otherwise, one set a time, None where nothing does; a set may be empty.
+        frames_per_second: Time ``i`` is at ``i / frames_per_second`` [s].
+        num_frames: How many times there are.
+    """
+
+    static: Gaussians
+    parts: tuple[MovingPart, ...]
+    residual: tuple[Gaussians, ...] | None
+    frames_per_second: float
+    num_frames: int
+
+    def __post_init__(self) -> None:
+        if self.num_frames < 1 or not (math.isfinite(self.frames_per_second) and self.frames_per_second > 0):
+            raise InputError(
+                f"the scene has {self.num_frames} times at {self.frames_per_second} a second; at least 1 time and a "
+                "positive, finite rate are needed."
+            )
+        lengths = {part.name: len(part.to_world) for part in self.parts}
+        if self.residual is not None:
+            lengths["the residual"] = len(self.residual)
+        for name, length in lengths.items():
+            if length != self.num_frames:
+                raise InputError(f"{name} has {length} times; the scene has {self.num_frames}.")
+        if len({part.name for part in self.parts}) != len(self.parts):
+            raise InputError(f"names of moving parts repeat: {', '.join(part.name for part in self.parts)}.")
+
+    def __len__(self) -> int:
+        return self.num_frames
 
 
 @dataclass(frozen=True)
@@ -332,11 +411,13 @@ class GeneratedScene:
         preview: What a person sees first, shape ``(H, W, 3)``, uint8 RGB.
         provenance: Where it came from.
         timings_s: Seconds per stage.
+        film: The preview at every time of a scene that moves, shape ``(T, H, W, 3)``, uint8 RGB, or None.
     """
 
-    gaussians: Gaussians | GaussianSequence
+    gaussians: Gaussians | GaussianSequence | DynamicScene
     cameras: Cameras
     proxy: CollisionProxy | None
     preview: np.ndarray
     provenance: Provenance
     timings_s: dict[str, float] = field(default_factory=dict)
+    film: np.ndarray | None = None

@@ -18,7 +18,7 @@ PACKAGE = Path(omni_gen3d.__file__).parent
 SOURCES = sorted(PACKAGE.rglob("*.py"))
 
 FOUNDATION = {"errors", "types", "geometry", "config", "checkpoints", "layers", "request"}
-STAGES = {"video", "decoder", "render", "mesh", "usd"}
+STAGES = {"video", "decoder", "render", "mesh", "motion", "usd"}
 # What each part may import, itself aside. Stages meet through types.py; render is a service that others call.
 ALLOWED_EDGES: dict[str, set[str]] = {
     "__init__": {"conversion", "pipeline", "usd"},
@@ -34,6 +34,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "decoder": FOUNDATION,
     "render": FOUNDATION | {"usd"},
     "mesh": FOUNDATION | {"render"},
+    "motion": FOUNDATION | {"render", "mesh"},
     "usd": FOUNDATION | {"__init__"},
     "splat_file": {"errors", "types", "geometry"},
     "finishing": FOUNDATION | STAGES,

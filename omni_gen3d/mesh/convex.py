@@ -41,7 +41,7 @@ def convex_parts(objects: tuple[ProxyPart, ...], seed: int = 0) -> tuple[ProxyPa
     decomposed = 0
     for part in objects:
         closed = capped(part.mesh)
-        hull = _hull(closed.vertices)
+        hull = convex_hull(closed.vertices)
         if hull is None:
             continue
         room = min(_MAX_HULLS_AN_OBJECT, _MAX_HULLS - len(parts))
@@ -95,11 +95,11 @@ def _decompose(mesh: TriMesh, max_hulls: int, seed: int) -> list[TriMesh]:
         max_ch_vertex=_MAX_VERTICES,
         seed=seed,
     )
-    hulls = [_hull(np.asarray(vertices)) for vertices, _ in pieces[:max_hulls]]
+    hulls = [convex_hull(np.asarray(vertices)) for vertices, _ in pieces[:max_hulls]]
     return [hull for hull in hulls if hull is not None]
 
 
-def _hull(points: np.ndarray) -> TriMesh | None:
+def convex_hull(points: np.ndarray) -> TriMesh | None:
     """The convex hull of points, of at most 64 of its corners, looking outwards; None where it is flat."""
     points = np.asarray(points, np.float64)
     try:

@@ -1,0 +1,75 @@
+"""From Gaussians at several times to a scene of a static part, rigid moving parts and a rest."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+
+from omni_gen3d.geometry import transform_gaussians
+from omni_gen3d.motion.rigid import rigid_part
+from omni_gen3d.motion.split import Split, split_sequence
+from omni_gen3d.motion.tracks import find_tracks, link_length
+from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence, MovingPart
+
+MAX_PARTS = 16
+
+
+def dynamic_scene(sequence: GaussianSequence, cameras: Cameras) -> DynamicScene:
+    """Take a levelled, metric sequence apart.
+
+    Args:
+        sequence: Z-up, floor at z = 0, the same Gaussians in the same order at every time.
+        cameras: Cameras that stand in the scene at every time; the first is always asked what it sees through.
+    """
+    return assemble_scene([split_sequence(sequence, cameras)], sequence.frames_per_second)
+
+
+def assemble_scene(windows: Sequence[Split], frames_per_second: float) -> DynamicScene:
+    """One scene of windows in time that follow each other and overlap by one time.
+
+    What stands still is that of the first window, so that nothing jumps where two meet; what moves is followed across
+    all of them.
+
+    Args:
+        windows: At least one.
+        frames_per_second: Of all of them.
+    """
+    moving = list(windows[0].moving)
+    for window in windows[1:]:
+        moving += window.moving[1:]
+    link = link_length(moving)
+    parts: list[MovingPart] = []
+    used = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
+    rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
+    for track in find_tracks(moving):
+        part = rigid_part(track, moving, f"part_{len(parts):02}", link) if len(parts) < MAX_PARTS else None
+        for time, which in track.members.items():
+            (rest if part is None else used)[time][torch.from_numpy(which)] = True
+        if part is not None:
+            parts.append(part)
+    # Crumbs, which no track took, are noise of the decoder and dropped.
+    residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
+    return DynamicScene(
+        static=windows[0].static,
+        parts=tuple(parts),
+        residual=residual if any(map(len, residual)) else None,
+        frames_per_second=frames_per_second,
+        num_frames=len(moving),
+    )
+
+
+def gaussians_at(scene: Gaussians | GaussianSequence | DynamicScene, frame: int) -> Gaussians:
+    """All Gaussians of a scene at one of its times, in the world."""
+    if isinstance(scene, Gaussians):
+        return scene
+    if isinstance(scene, GaussianSequence):
+        return scene.frames[frame]
+    sets = [scene.static]
+    for part in scene.parts:
+        if part.present[frame]:
+            matrix = torch.from_numpy(part.to_world[frame])
+            sets.append(transform_gaussians(part.gaussians, matrix[:3, :3], matrix[:3, 3]))
+    if scene.residual is not None and len(scene.residual[frame]):
+        sets.append(scene.residual[frame])
+    return Gaussians.joined(sets)

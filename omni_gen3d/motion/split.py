@@ -1,0 +1,155 @@
+"""Which Gaussians of a sequence stand still, and which are somewhere only for a while.
+
+A decoder draws every time anew, so that even a wall differs a little from time to time, while a thing that moves is
+often drawn by Gaussians that fade in and out where it passes. How much a Gaussian changes therefore does not tell. What
+tells is the scene itself: a place is left when cameras see through it, to something farther away.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+
+from omni_gen3d.mesh.sampling import spread_cameras
+from omni_gen3d.render import render
+from omni_gen3d.types import Cameras, Gaussians, GaussianSequence
+
+# Cameras that vote on what is seen through.
+_NUM_VIEWS = 5
+# A place is seen through when what is seen lies farther away by this, or by this share of its depth.
+_MARGIN_M, _MARGIN_SHARE = 0.08, 0.04
+# Below this opacity a Gaussian is not there; below this share of its own largest it has faded.
+_MIN_OPACITY, _FADED_SHARE = 0.1, 0.5
+# Times at which a place must be seen through, as a share of all, before it counts as left.
+_LEFT_SHARE = 0.12
+# A Gaussian has a place where it stands still at this share of the times at which it is there, and of all times.
+_AT_REST_SHARE, _LASTING_SHARE = 0.5, 0.3
+
+
+@dataclass(frozen=True)
+class Split:
+    """A sequence apart.
+
+    Attributes:
+        static: What stands still, each attribute the median over the times at which it does.
+        moving: What is somewhere only for a while, one set a time; a set may be empty.
+    """
+
+    static: Gaussians
+    moving: tuple[Gaussians, ...]
+
+
+@torch.no_grad()
+def split_sequence(sequence: GaussianSequence, cameras: Cameras) -> Split:
+    """Take a sequence apart.
+
+    Args:
+        sequence: Metric, the same Gaussians in the same order at every time; what is not there is transparent.
+        cameras: Cameras that stand in the scene at every time; the first is always asked.
+    """
+    frames = sequence.frames
+    means = torch.stack([frame.means for frame in frames])
+    opacities = torch.stack([frame.opacities for frame in frames])
+    alive = (opacities >= _MIN_OPACITY) & (opacities >= _FADED_SHARE * opacities.amax(0))
+    varies = _varies(means, opacities, alive, cameras)
+    chosen = torch.nonzero(varies).ravel()
+    moving = torch.zeros_like(alive)
+    if len(chosen):
+        views = spread_cameras(cameras, _NUM_VIEWS)
+        depths = np.stack([_depth_maps(frame, views) for frame in frames])
+        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views)
+
+    at_rest = alive & ~moving
+    has_place = at_rest.sum(0) >= (_AT_REST_SHARE * alive.sum(0)).clamp(min=_LASTING_SHARE * len(frames))
+    # What is there for a short time only and nowhere at rest belongs to what moves beside it.
+    moving |= alive & ~has_place
+    static = _median(frames, at_rest, torch.nonzero(has_place).ravel())
+    return Split(
+        static, tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True))
+    )
+
+
+def _margin(depth: torch.Tensor) -> torch.Tensor:
+    return (_MARGIN_SHARE * depth).clamp(min=_MARGIN_M)
+
+
+def _varies(means: torch.Tensor, opacities: torch.Tensor, alive: torch.Tensor, cameras: Cameras) -> torch.Tensor:
+    """Whether a Gaussian fades, or strays by more than half a margin, shape ``(N,)``."""
+    hidden = torch.where(alive[..., None], means, torch.nan)
+    middle = hidden.nanmedian(0).values
+    strays = torch.nan_to_num((hidden - middle).norm(dim=-1)).amax(0)
+    distance = torch.nan_to_num((middle - cameras.positions[0]).norm(dim=-1))
+    fades = alive.any(0) & ~alive.all(0)
+    return fades | (strays > 0.5 * _margin(distance)) & (opacities.amax(0) >= _MIN_OPACITY)
+
+
+def _depth_maps(frame: Gaussians, views: Cameras) -> np.ndarray:
+    """The nearest depth around each pixel [m], 0 where little is, shape ``(C, H, W)``."""
+    seen = render(frame, views, backend="cpu")
+    assert seen.median_depth is not None, "the cpu backend computes median depth"
+    depth = np.where(seen.alpha.numpy() >= 0.5, seen.median_depth.numpy(), 0.0).astype(np.float32)
+    # At an edge a place would be seen through by a pixel's breadth.
+    return ndimage.minimum_filter(depth, size=(1, 3, 3))
+
+
+def _moving(means: torch.Tensor, alive: torch.Tensor, depths: np.ndarray, views: Cameras) -> torch.Tensor:
+    """At which times each Gaussian is where it does not stay, ``(T, N)``.
+
+    It is so at time t when at enough other times it is gone from its place at t, and that place is seen through.
+    """
+    num_times = len(means)
+    maps = torch.from_numpy(depths)
+    needed = max(1.0, _LEFT_SHARE * num_times)
+    pixels, z = _project(means, views)
+    inside = (z > 0.05) & (pixels >= 0).all(-1) & (pixels[..., 0] < views.width) & (pixels[..., 1] < views.height)
+    column, row = (
+        pixels[..., k].nan_to_num().clamp(0, size - 1).long() for k, size in ((0, views.width), (1, views.height))
+    )
+    camera = torch.arange(len(views))[None, :, None].expand_as(z)
+    left = torch.zeros_like(alive, dtype=torch.long)
+    for other in range(num_times):
+        seen = maps[other][camera, row, column]
+        through = inside & (seen > z + _margin(z))
+        blocked = inside & (seen > 0) & ~through
+        votes = through.sum(1) > blocked.sum(1)
+        reach = _margin((means[other] - views.positions[0]).norm(dim=-1))
+        gone = ~alive[other] | ((means - means[other]).norm(dim=-1) > reach)
+        left += votes & gone
+    return alive & (left >= needed)
+
+
+def _project(means: torch.Tensor, views: Cameras) -> tuple[torch.Tensor, torch.Tensor]:
+    """Pixels ``(T, C, N, 2)`` and depths ``(T, C, N)`` of points ``(T, N, 3)``."""
+    rotation, shift = views.world_to_camera[:, :3, :3], views.world_to_camera[:, :3, 3]
+    local = torch.einsum("cij,tnj->tcni", rotation, means) + shift[:, None]
+    z = local[..., 2]
+    rays = torch.einsum("cij,tcnj->tcni", views.intrinsics, local / z.clamp(min=1e-6)[..., None])
+    return rays[..., :2], z
+
+
+def _median(frames: tuple[Gaussians, ...], counts: torch.Tensor, chosen: torch.Tensor) -> Gaussians:
+    """Medians of the chosen Gaussians over the times that count, ``(T, N)``; quaternions are averaged."""
+    mask = counts[:, chosen]
+
+    def median(name: str) -> torch.Tensor:
+        values = torch.stack([getattr(frame, name)[chosen] for frame in frames])
+        shaped = mask.reshape(*mask.shape, *[1] * (values.ndim - 2))
+        return torch.where(shaped, values, torch.nan).nanmedian(0).values
+
+    quats = torch.stack([frame.quats[chosen] for frame in frames])
+    first = mask.float().argmax(0)
+    reference = quats[first, torch.arange(len(chosen))]
+    sign = torch.sign((quats * reference).sum(-1, keepdim=True))
+    mean = (quats * sign * mask[..., None]).sum(0)
+    # Opposite turns may cancel out; then the first one is as good as any.
+    mean = torch.where(mean.norm(dim=-1, keepdim=True) > 1e-3, mean, reference)
+    return Gaussians(
+        means=median("means"),
+        quats=torch.nn.functional.normalize(mean, dim=-1),
+        scales=median("scales"),
+        opacities=median("opacities"),
+        sh=median("sh"),
+    )
