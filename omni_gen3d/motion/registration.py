@@ -24,7 +24,8 @@ class Registration:
 
     Attributes:
         matrix: Moves the points onto the model, shape ``(4, 4)``.
-        cost: Mean squared distance of the points from the model, each at most the tolerance squared [m^2].
+        cost: Mean squared distance of the points from the model in place and colour, each at most the tolerance
+            squared [m^2].
         inliers: Share of the points within the tolerance of the model.
     """
 
@@ -41,9 +42,10 @@ class Model:
         self.points = points
         self._tree = KDTree(np.concatenate([points, _METRES_PER_COLOR * colors], axis=1))
 
-    def nearest(self, points: np.ndarray, colors: np.ndarray) -> np.ndarray:
-        """Indices of the nearest points in place and colour, shape ``(M,)``."""
-        return self._tree.query(np.concatenate([points, _METRES_PER_COLOR * colors], axis=1))[1]
+    def nearest(self, points: np.ndarray, colors: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+        """Distances [m] to the nearest points in place and colour, and their indices, shapes ``(M,)``."""
+        distance, index = self._tree.query(np.concatenate([points, _METRES_PER_COLOR * colors], axis=1))
+        return np.asarray(distance), np.asarray(index)
 
     def register(
         self,
@@ -71,15 +73,15 @@ class Model:
         matrix = guess.copy()
         for _ in range(_ITERATIONS):
             moved = points @ matrix[:3, :3].T + matrix[:3, 3]
-            pairs = self.points[self.nearest(moved, colors)]
-            distance = np.linalg.norm(pairs - moved, axis=1)
+            distance, index = self.nearest(moved, colors)
+            pairs = self.points[index]
             good = distance <= max(np.quantile(distance, 1 - _TRIMMED_SHARE), 1e-9)
             step = fit_motion(moved[good], pairs[good], freedom)
             matrix = step @ matrix
             if np.linalg.norm(step[:3, 3]) < 1e-4 and np.linalg.norm(step[:3, :3] - np.eye(3)) < 1e-4:
                 break
         moved = points @ matrix[:3, :3].T + matrix[:3, 3]
-        distance = np.linalg.norm(self.points[self.nearest(moved, colors)] - moved, axis=1)
+        distance, _ = self.nearest(moved, colors)
         cost = float((np.minimum(distance, tolerance) ** 2).mean())
         return Registration(matrix, cost, float((distance <= tolerance).mean()))
 
