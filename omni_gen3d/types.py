@@ -106,6 +106,28 @@ class VideoLatents:
 
 
 @dataclass(frozen=True)
+class MovingCache:
+    """A filmed scene at S times, as the cameras of its ``VideoLatents`` see it: every time from its own input frame.
+
+    Attributes:
+        times: Share of the clip that has passed, in [0, 1], shape ``(S,)``.
+        depth: Depth along z [scene units] at the last video frame of each latent frame, 0 where the input frame of
+            that time shows nothing, shape ``(S, V, T, 4h, 4w)``.
+        rgb: Colours in [0, 1], 0 where nothing is known, shape ``(S, V, T, 3, 4h, 4w)``.
+    """
+
+    times: torch.Tensor
+    depth: torch.Tensor
+    rgb: torch.Tensor
+
+    def __post_init__(self) -> None:
+        _expect_shape("times", self.times, (None,))
+        _expect_shape("depth", self.depth, (len(self.times), None, None, None, None))
+        views, latent_frames, height, width = self.depth.shape[1:]
+        _expect_shape("rgb", self.rgb, (len(self.times), views, latent_frames, 3, height, width))
+
+
+@dataclass(frozen=True)
 class Ground:
     """The floor before the first camera, in that camera's frame: the points with ``up @ p = -camera_height``.
 

@@ -4,11 +4,16 @@ After Lyra (arXiv 2509.19296) the decoder reads raw video latents and Plücker r
 all trajectories attend to each other, so that one view can leave to another what that one sees better. Ours also
 reads the depth of the 3D cache that steered the video: where the cache is known it refines that depth, elsewhere it
 predicts its own. The first latent frame, which all trajectories share, is decoded once.
+
+Of a scene that moves one pass gives the Gaussians of one time (Lyra's bullet time). Such a pass also reads what the 4D
+cache shows at that time, its colours and depth, and a code of the time; without them the network is the static one.
 """
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 import torch.nn.functional as F
@@ -27,10 +32,35 @@ _FRAMES_PER_LATENT = 8
 # How far the decoder may move a depth that the 3D cache knows, in natural logarithms.
 _DEPTH_REFINEMENT = 0.25
 _LOG_DEPTH_RANGE = (-2.5, 2.5)
+_TIME_OCTAVES = 3
+
+
+class Moment(NamedTuple):
+    """The time that a pass over a moving scene shows.
+
+    Attributes:
+        rgb: What the 4D cache shows at that time, in [0, 1], 0 where its depth is unknown, shape ``(B, M, 3, 4h, 4w)``.
+        source: Share of the clip at which each map's latent frame ends, shape ``(M,)``.
+        target: Share of the clip at the wanted time, shape ``(B,)``.
+    """
+
+    rgb: torch.Tensor
+    source: torch.Tensor
+    target: torch.Tensor
+
+
+def time_code(share: torch.Tensor) -> torch.Tensor:
+    """A time in [0, 1] and its sines and cosines over one half, one and two periods: ``(...)`` to ``(..., 7)``."""
+    angles = share[..., None] * math.pi * 2.0 ** torch.arange(_TIME_OCTAVES, device=share.device)
+    return torch.cat([share[..., None], angles.sin(), angles.cos()], -1)
 
 
 class MiniDecoder(ModelMixin, ConfigMixin):
-    """Convolutional stem, transformer over the tokens of all views, convolutional upsampler to stride 2."""
+    """Convolutional stem, transformer over the tokens of all views, convolutional upsampler to stride 2.
+
+    With ``knows_time`` it has the layers that read a ``Moment``; they start at zero, so that weights trained without
+    them go on unchanged. A network without them sees a moment through its depth alone.
+    """
 
     @register_to_config
     def __init__(
@@ -41,6 +71,7 @@ class MiniDecoder(ModelMixin, ConfigMixin):
         latent_frames: int = 3,
         token_rows: int = 11,
         token_columns: int = 20,
+        knows_time: bool = False,
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(16 + 12 + 16 + 16, channels, 3, padding=1)
@@ -56,9 +87,22 @@ class MiniDecoder(ModelMixin, ConfigMixin):
         self.up2 = nn.Conv2d(96, 4 * 64, 3, padding=1)
         self.refine2 = ResidualBlock(64)
         self.head = nn.Conv2d(64, _OUTPUT_CHANNELS, 3, padding=1)
+        if knows_time:
+            self.moment_stem = nn.Conv2d(3 * 16, channels, 3, padding=1)
+            self.moment_detail = nn.Conv2d(3 + 1, 64, 3, padding=1)
+            self.source_time = nn.Linear(1 + 2 * _TIME_OCTAVES, token_channels)
+            self.target_time = nn.Linear(1 + 2 * _TIME_OCTAVES, token_channels)
+            for layer in (self.moment_stem, self.moment_detail, self.source_time, self.target_time):
+                for parameter in layer.parameters():
+                    nn.init.zeros_(parameter)
 
     def forward(
-        self, latents: torch.Tensor, plucker: torch.Tensor, cache_depth: torch.Tensor, frame: torch.Tensor
+        self,
+        latents: torch.Tensor,
+        plucker: torch.Tensor,
+        cache_depth: torch.Tensor,
+        frame: torch.Tensor,
+        moment: Moment | None = None,
     ) -> torch.Tensor:
         """Predict Gaussian maps.
 
@@ -68,6 +112,7 @@ class MiniDecoder(ModelMixin, ConfigMixin):
                 shape ``(B, M, 12, h, w)``.
             cache_depth: Cache depth [scene units], 0 where unknown, shape ``(B, M, 4h, 4w)``.
             frame: Which latent frame of its trajectory each map is, shape ``(M,)``, long.
+            moment: The time to show, whose depth ``cache_depth`` then is; None for a scene that stands still.
 
         Returns:
             Raw outputs, shape ``(B, M, 14, 4h, 4w)``.
@@ -77,18 +122,29 @@ class MiniDecoder(ModelMixin, ConfigMixin):
         log_depth = torch.where(cache_depth > 0, cache_depth.clamp(min=1e-3).log(), 0.0)
         cells = [F.pixel_unshuffle(x.flatten(0, 1)[:, None], 4) for x in (log_depth, known)]
         x = torch.cat([latents.flatten(0, 1) / _LATENT_SCALE, plucker.flatten(0, 1), *cells], dim=1)
-        x = self.encode(self.stem(x))
+        x = self.stem(x)
+        timed = moment is not None and self.config["knows_time"]
+        if moment is not None and timed:
+            x = x + self.moment_stem(F.pixel_unshuffle(moment.rgb.flatten(0, 1), 4))
+        x = self.encode(x)
         tokens = self.to_tokens(x)
         rows, columns = tokens.shape[-2:]
         tokens = tokens + F.interpolate(self.position, (rows, columns), mode="bilinear", align_corners=False)
         tokens = tokens.unflatten(0, (batch, maps)) + self.frame[frame][:, :, None, None]
+        if moment is not None and timed:
+            code = self.source_time(time_code(moment.source)) + self.target_time(time_code(moment.target))[:, None]
+            tokens = tokens + code[..., None, None]
         tokens = tokens.permute(0, 1, 3, 4, 2).flatten(1, 3)
         for block in self.blocks:
             tokens = block(tokens)
         tokens = tokens.unflatten(1, (maps, rows, columns)).flatten(0, 1).permute(0, 3, 1, 2)
         x = self.decode(x + F.pixel_shuffle(self.from_tokens(tokens), 2))
         x = self.refine1(F.pixel_shuffle(self.up1(x), 2))
-        x = self.refine2(F.pixel_shuffle(self.up2(x), 2))
+        x = F.pixel_shuffle(self.up2(x), 2)
+        if moment is not None and timed:
+            seen = torch.cat([moment.rgb.flatten(0, 1), known.flatten(0, 1)[:, None]], 1)
+            x = x + self.moment_detail(seen)
+        x = self.refine2(x)
         return self.head(F.silu(x)).float().unflatten(0, (batch, maps))
 
 
@@ -126,6 +182,8 @@ def decode_maps(
     cache_depth: torch.Tensor,
     camera_to_first: torch.Tensor,
     intrinsics: torch.Tensor,
+    cache_rgb: torch.Tensor | None = None,
+    time: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """All Gaussians of a batch of scenes, in the first camera's frame and scene units, differentiable.
 
@@ -135,6 +193,9 @@ def decode_maps(
         cache_depth: Shape ``(B, V, T, 4h, 4w)``.
         camera_to_first: Every video frame's camera, shape ``(B, V, L, 4, 4)``.
         intrinsics: Shape ``(B, 3, 3)``.
+        cache_rgb: Of scenes that move: what the 4D cache shows at the wanted time, whose depth ``cache_depth`` then is,
+            shape ``(B, V, T, 3, 4h, 4w)``.
+        time: Of scenes that move: the wanted time, share of the clip, shape ``(B,)``.
 
     Returns:
         means ``(B, N, 3)``, quats ``(B, N, 4)``, scales ``(B, N, 3)``, opacities ``(B, N)``, rgb ``(B, N, 3)``.
@@ -154,7 +215,10 @@ def decode_maps(
     frame = torch.cat([frame.new_zeros(1), frame])
     lens = intrinsics[:, None]
     plucker = torch.cat([plucker_rays(c, lens, rows, columns) for c in (camera, middle)], dim=2)
-    raw = network(shared_first(latents.transpose(2, 3)), plucker, depth, frame)
+    moment = ()
+    if cache_rgb is not None and time is not None:
+        moment = (Moment(shared_first(cache_rgb), frame / max(latent_frames - 1, 1), time),)
+    raw = network(shared_first(latents.transpose(2, 3)), plucker, depth, frame, *moment)
     return _activate(raw.permute(0, 1, 3, 4, 2), depth, camera, lens)
 
 

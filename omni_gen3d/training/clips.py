@@ -20,7 +20,6 @@ TEXT_FOCAL = 0.75
 _CLEARANCE_M = 0.25
 # Pixels between the rays that measure the median depth.
 _GLANCE_PX = 8
-_PICTURES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
@@ -73,8 +72,14 @@ def sample_views(
     count: int, width: int, height: int, generator: torch.Generator, focal_range: tuple[float, float] = FOCAL_RANGE
 ) -> Views:
     """Draw worlds, start cameras and focal lengths (times the image width) from the generator's device."""
-    device = generator.device
-    worlds = sample_worlds(count, generator, device)
+    return views_of(sample_worlds(count, generator, generator.device), width, height, generator, focal_range)
+
+
+def views_of(
+    worlds: Worlds, width: int, height: int, generator: torch.Generator, focal_range: tuple[float, float] = FOCAL_RANGE
+) -> Views:
+    """Draw start cameras and focal lengths for given worlds."""
+    count, device = len(worlds), generator.device
     camera_to_world = start_cameras(worlds, generator)
     low, high = focal_range
     focal_px = width * (low + (high - low) * torch.rand(count, generator=generator, device=device))
@@ -109,10 +114,10 @@ def along_trajectories(
     return cameras
 
 
-def render_clips(views: Views, camera_to_first: torch.Tensor, height: int, width: int, chunk: int = 4) -> Clips:
+def render_clips(views: Views, camera_to_first: torch.Tensor, height: int, width: int) -> Clips:
     """Render the views along ``camera_to_first (B, L, 4, 4)``."""
     camera_to_world = views.camera_to_world[:, None] @ camera_to_first
-    frames = render_worlds(views.worlds, camera_to_world, views.focal_px, height, width, chunk=chunk)
+    frames = render_worlds(views.worlds, camera_to_world, views.focal_px, height, width)
     intrinsics = torch.stack([intrinsics_from_focal(float(f), width, height) for f in views.focal_px])
     return Clips(frames.rgb, frames.depth, frames.surface, camera_to_first, intrinsics.to(views.focal_px))
 
@@ -130,7 +135,7 @@ def sample_pictures(
     """Fresh first frames: clips of one frame."""
     views = sample_views(count, width, height, generator, focal_range)
     here = torch.eye(4, device=generator.device).repeat(count, 1, 1, 1)
-    return views, render_clips(views, here, height, width, chunk=_PICTURES_AT_ONCE)
+    return views, render_clips(views, here, height, width)
 
 
 def caption_pictures(views: Views, clips: Clips, rng: np.random.Generator) -> list[str]:

@@ -214,7 +214,7 @@ FURNITURE = (*BOX_FURNITURE, *ROUND_FURNITURE)
 OBJECT_TYPES = tuple(piece.name for piece in FURNITURE)
 COLUMN = OBJECT_TYPES.index("column")
 
-_ROLE_PAINT: dict[Role, tuple[RGB, str]] = {
+ROLE_PAINT: dict[Role, tuple[RGB, str]] = {
     "metal": ((0.36, 0.38, 0.41), "metal"),
     "dark": ((0.05, 0.055, 0.07), "plain"),
     "load": ((0.68, 0.49, 0.29), "cardboard"),
@@ -268,7 +268,7 @@ def furniture_tables(device: torch.device | str) -> FurnitureTables:
         for p, part in enumerate(piece.parts):
             center[f, p], half[f, p], used[f, p] = torch.tensor(part.center), torch.tensor(part.half), True
             shade[f, p] = {"body": 1.0, "trim": TRIM_SHADE}.get(part.role, 0.0)
-            rgb, material = _ROLE_PAINT.get(part.role, ((0.0, 0.0, 0.0), "plain"))
+            rgb, material = ROLE_PAINT.get(part.role, ((0.0, 0.0, 0.0), "plain"))
             paint[f, p], paint_material[f, p] = torch.tensor(rgb), MATERIALS.index(material)
     tables = FurnitureTables(
         smallest=torch.tensor([piece.smallest for piece in FURNITURE]),

@@ -1,4 +1,4 @@
-"""Where rays end: boxes, upright cylinders and a room, intersected analytically and in bulk.
+"""Where rays end: boxes, upright cylinders, a ball and a room, intersected analytically and in bulk.
 
 Every function broadcasts rays against a trailing axis of primitives and reduces it at once, without data-dependent
 control flow, so that a compiler can fuse a whole pass into a few kernels.
@@ -16,12 +16,13 @@ OBJECT_SLOTS = 6
 CYLINDERS = 3
 BOXES = OBJECT_SLOTS * PARTS_PER_OBJECT
 
-# Primitives: boxes, cylinders, then the room's faces -x, +x, -y, +y, floor, ceiling.
+# Primitives: boxes, cylinders, the room's faces -x, +x, -y, +y, floor, ceiling, then the ball.
 FIRST_CYLINDER = BOXES
 FIRST_FACE = BOXES + CYLINDERS
-PRIMITIVES = FIRST_FACE + 6
+BALL = FIRST_FACE + 6
+PRIMITIVES = BALL + 1
 
-# Surfaces: objects (all boxes of a slot are one), cylinders, walls, floor, ceiling.
+# Surfaces: objects (all boxes of a slot are one), cylinders, walls, floor, ceiling, ball.
 FIRST_WALL = OBJECT_SLOTS + CYLINDERS
 FLOOR_SURFACE = FIRST_WALL + 4
 CEILING_SURFACE = FIRST_WALL + 5
@@ -45,6 +46,9 @@ class Solids(NamedTuple):
         cylinder_top: Height of the top [m], negative for an absent cylinder, shape ``(B, 3)``.
         half_extents: Half length and half width of the room [m], shape ``(B, 2)``.
         height: Of the room [m], shape ``(B,)``.
+        ball_center: [m], shape ``(B, 3)``.
+        ball_radius: [m], 0 for an absent ball, shape ``(B,)``.
+        ball_turn: Rotation from the ball's own frame to the world, shape ``(B, 3, 3)``.
     """
 
     box_center: torch.Tensor
@@ -55,6 +59,9 @@ class Solids(NamedTuple):
     cylinder_top: torch.Tensor
     half_extents: torch.Tensor
     height: torch.Tensor
+    ball_center: torch.Tensor
+    ball_radius: torch.Tensor
+    ball_turn: torch.Tensor
 
 
 def per_world(value: torch.Tensor) -> torch.Tensor:
@@ -121,6 +128,13 @@ def cylinder_distances(solids: Solids, point: Vector) -> torch.Tensor:
     return torch.where(top > 0, distance, _MISS)
 
 
+def ball_distance(solids: Solids, point: Vector) -> torch.Tensor:
+    """Signed distance [m] of points ``(B, T, N)`` to the ball: ``(B, T, N)``, large where absent."""
+    x, y, z = (p - per_world(c) for p, c in zip(point, solids.ball_center.unbind(-1), strict=True))
+    radius = per_world(solids.ball_radius)
+    return torch.where(radius > 0, (x * x + y * y + z * z).sqrt() - radius, _MISS)
+
+
 def room_distance(solids: Solids, point: Vector) -> torch.Tensor:
     """Distance [m] to the nearest wall, floor or ceiling, negative outside the room: ``(B, T, N)``."""
     x, y, z = point
@@ -161,6 +175,12 @@ def first_hit(solids: Solids, origin: torch.Tensor, direction: Vector) -> tuple[
     on_top = on_top & ((px + top_t * vx) ** 2 + (py + top_t * vy) ** 2 < radius_squared)
     cylinder_t, cylinder = torch.minimum(torch.where(on_side, side_t, _MISS), torch.where(on_top, top_t, _MISS)).min(-1)
 
+    bx, by, bz = (o - per_world(c) for o, c in zip(start, solids.ball_center.unbind(-1), strict=True))
+    a, b = dx * dx + dy * dy + dz * dz, bx * dx + by * dy + bz * dz
+    discriminant = b * b - a * (bx * bx + by * by + bz * bz - per_world(solids.ball_radius) ** 2)
+    ball_t = (-b - discriminant.clamp(min=0).sqrt()) / a
+    ball_t = torch.where((discriminant > 0) & (ball_t > _NEAR) & (per_world(solids.ball_radius) > 0), ball_t, _MISS)
+
     half_x, half_y = (per_world(half) for half in solids.half_extents.unbind(-1))
     wall_x = (torch.sign(dx) * half_x - ox) / dx
     wall_y = (torch.sign(dy) * half_y - oy) / dy
@@ -173,14 +193,15 @@ def first_hit(solids: Solids, origin: torch.Tensor, direction: Vector) -> tuple[
     )
     face_t = nearest.clamp(min=_NEAR)
 
-    distance = torch.minimum(torch.minimum(box_t, cylinder_t), face_t)
+    solid_t = torch.minimum(torch.minimum(box_t, cylinder_t), ball_t)
     solid = torch.where(box_t <= cylinder_t, box, FIRST_CYLINDER + cylinder)
-    primitive = torch.where(torch.minimum(box_t, cylinder_t) < face_t, solid, FIRST_FACE + face)
-    return distance, primitive
+    solid = torch.where(ball_t <= torch.minimum(box_t, cylinder_t), BALL, solid)
+    primitive = torch.where(solid_t < face_t, solid, FIRST_FACE + face)
+    return torch.minimum(solid_t, face_t), primitive
 
 
 def surface_of(primitive: torch.Tensor) -> torch.Tensor:
-    """Surface index of a primitive index: object slot, cylinder, wall, floor or ceiling."""
+    """Surface index of a primitive index: object slot, cylinder, wall, floor, ceiling or ball."""
     slot = torch.div(primitive, PARTS_PER_OBJECT, rounding_mode="floor")
     return torch.where(primitive < BOXES, slot, primitive - FIRST_CYLINDER + OBJECT_SLOTS)
 

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
+import torch.nn.functional as F
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.training.furniture import COLUMN, OBJECT_TYPES, FurnitureTables, furniture_tables
@@ -257,7 +258,7 @@ def _surfaces(
     tables: FurnitureTables,
     draws: _Draws,
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
-    """Colour ``(B, 45, 3)``, material ``(B, 45)`` and pattern seed ``(B, 45)`` of every primitive."""
+    """Colour ``(B, 46, 3)``, material ``(B, 46)`` and pattern seed ``(B, 46)`` of every primitive."""
     device = draws.device
 
     def looks(entries: Sequence[Look], index: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -287,8 +288,10 @@ def _surfaces(
 
     color = torch.cat([part_rgb.flatten(1, 2), finish_rgb[:, OBJECT_SLOTS:], room_rgb], 1)
     material = torch.cat([part_material.flatten(1, 2), finish_material[:, OBJECT_SLOTS:], room_material], 1)
+    # No room holds a ball of its own.
+    color, material = F.pad(color, (0, 0, 0, 1)), F.pad(material, (0, 1))
     object_seed = draws.uniform(OBJECT_SLOTS).repeat_interleave(BOXES // OBJECT_SLOTS, 1)
-    seed = 1 + 17 * torch.cat([object_seed, draws.uniform(CYLINDERS + 6)], 1)
+    seed = 1 + 17 * F.pad(torch.cat([object_seed, draws.uniform(CYLINDERS + 6)], 1), (0, 1))
     return color.clamp(0.02, 0.97), material, seed
 
 
@@ -325,4 +328,7 @@ def _solids(
         cylinder_top=torch.where(places.present[:, OBJECT_SLOTS:], size[:, OBJECT_SLOTS:, 2], -50.0),
         half_extents=half_extents,
         height=height,
+        ball_center=height.new_zeros(len(height), 3),
+        ball_radius=torch.zeros_like(height),
+        ball_turn=torch.eye(3, device=height.device).repeat(len(height), 1, 1),
     )

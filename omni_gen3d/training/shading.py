@@ -7,12 +7,14 @@ from typing import NamedTuple
 import torch
 
 from omni_gen3d.training.raycast import (
+    BALL,
     BOXES,
     CYLINDERS,
     FIRST_CYLINDER,
     FIRST_FACE,
     Solids,
     Vector,
+    ball_distance,
     box_distances,
     box_interval,
     cylinder_distances,
@@ -35,9 +37,9 @@ class Paint(NamedTuple):
     """How the primitives of B worlds look, and their light.
 
     Attributes:
-        color: Albedo, shape ``(B, 45, 3)``.
-        material: Index into ``MATERIALS``, shape ``(B, 45)``.
-        seed: Variation of the pattern, shape ``(B, 45)``.
+        color: Albedo, shape ``(B, 46, 3)``.
+        material: Index into ``MATERIALS``, shape ``(B, 46)``.
+        seed: Variation of the pattern, shape ``(B, 46)``.
         opening: Index into ``OPENINGS`` for the walls -x, +x, -y, +y, shape ``(B, 4)``.
         opening_rect: Centre along the wall, half width, bottom, top [m], shape ``(B, 4, 4)``.
         opening_repeat: Period [m] and number of copies to each side, shape ``(B, 4, 2)``.
@@ -125,8 +127,9 @@ def _surface(
     x, y, z = (origin[:, :, i : i + 1] + distance * direction[i] for i in range(3))
     world = per_world(torch.arange(len(origin), device=origin.device))
     is_box = primitive < BOXES
-    is_face = primitive >= FIRST_FACE
-    is_cylinder = ~is_box & ~is_face
+    is_ball = primitive == BALL
+    is_face = (primitive >= FIRST_FACE) & ~is_ball
+    is_cylinder = ~is_box & ~is_face & ~is_ball
     zero = torch.zeros_like(distance)
 
     box = torch.where(is_box, primitive, 0)
@@ -159,17 +162,28 @@ def _surface(
     face_normal = tuple(torch.where(mask, inward, zero) for mask in (across_x, across_y, level))
     face_u, face_v = torch.where(across_x, y, x), torch.where(level, y, z)
 
+    ball_radius = per_world(solids.ball_radius).clamp(min=1e-3)
+    ball_normal = [(p - per_world(solids.ball_center[:, i])) / ball_radius for i, p in enumerate((x, y, z))]
+    turned = [[per_world(solids.ball_turn[:, i, j]) * ball_normal[i] for i in range(3)] for j in range(3)]
+    own_x, own_y, own_z = (a + b + c for a, b, c in turned)
+    ball_u, ball_v = torch.atan2(own_y, own_x) * ball_radius, own_z * ball_radius
+
     nx, ny, nz = (
-        torch.where(is_box, box_normal[i], torch.where(is_cylinder, cylinder_normal[i], face_normal[i]))
+        torch.where(
+            is_box,
+            box_normal[i],
+            torch.where(is_cylinder, cylinder_normal[i], torch.where(is_ball, ball_normal[i], face_normal[i])),
+        )
         for i in range(3)
     )
+    round_u, round_v = torch.where(is_ball, ball_u, cylinder_u), torch.where(is_ball, ball_v, cylinder_v)
     dx, dy, dz = direction
     facing = (nx * dx + ny * dy + nz * dz).abs() * torch.rsqrt(dx * dx + dy * dy + dz * dz)
     return _Surface(
         point=(x, y, z),
         normal=(nx, ny, nz),
-        u=torch.where(is_box, box_u, torch.where(is_cylinder, cylinder_u, face_u)),
-        v=torch.where(is_box, box_v, torch.where(is_cylinder, cylinder_v, face_v)),
+        u=torch.where(is_box, box_u, torch.where(is_face, face_u, round_u)),
+        v=torch.where(is_box, box_v, torch.where(is_face, face_v, round_v)),
         face=torch.where(is_face, face, -1),
         on_wall=across_x | across_y,
         # Between the two extents of a slanted pixel: their geometric mean.
@@ -262,7 +276,9 @@ def _irradiance(solids: Solids, paint: Paint, surface: _Surface, primitive: torc
     other_cylinders = primitive[..., None] != FIRST_CYLINDER + torch.arange(CYLINDERS, device=x.device)
     to_cylinder = cylinder_distances(solids, lifted).clamp(min=0)
     near_cylinder = torch.where(other_cylinders, torch.exp(-to_cylinder / _CREASE), 0.0).amax(-1)
-    openness = (1 - 0.55 * near_box) * (1 - 0.5 * near_cylinder)
+    to_ball = ball_distance(solids, lifted).clamp(min=0)
+    near_ball = torch.where(primitive != BALL, torch.exp(-to_ball / _CREASE), 0.0)
+    openness = (1 - 0.55 * near_box) * (1 - 0.5 * near_cylinder) * (1 - 0.5 * near_ball)
 
     half_x, half_y = (per_world(half) for half in solids.half_extents.unbind(-1))
     face = surface.face

@@ -23,6 +23,7 @@ __all__ = [
     "Worlds",
     "compile_renderer",
     "distance_to_nearest",
+    "render_shots",
     "render_worlds",
     "sample_worlds",
     "start_cameras",
@@ -34,6 +35,9 @@ _CANDIDATES = 64
 _WORLDS_AT_ONCE = 64  # whose candidates are looked through together; bounds the memory
 _GLANCE = (7, 11)  # rays of a quick look, rows and columns
 _GLANCE_TANGENT = (0.36, 0.66)  # their spread to each side: a 16:9 picture of 67 degrees
+
+# Shots drawn at once: one size for pictures and clips (four of 17 frames), so that a compiler meets one shape.
+_SHOTS_AT_ONCE = 68
 
 _paint_rays = shading.paint_rays
 _locate_rays = raycast.first_hit
@@ -47,22 +51,24 @@ class WorldFrames:
         rgb: In [0, 1], shape ``(B, 3, T, H, W)``, float32.
         depth: z-depth at the pixel centres [m], shape ``(B, T, H, W)``.
         surface: Index at the pixel centres, shape ``(B, T, H, W)``, int16: 0-5 objects, 6-8 cylinders (the columns of
-            ``Worlds.object_type``), 9-12 the walls -x, +x, -y, +y, 13 floor, 14 ceiling.
+            ``Worlds.object_type``), 9-12 the walls -x, +x, -y, +y, 13 floor, 14 ceiling, 15 ball.
+        primitive: Index of the primitive (raycast.py), shape ``(B, T, H, W)``, int16.
     """
 
     rgb: torch.Tensor
     depth: torch.Tensor
     surface: torch.Tensor
+    primitive: torch.Tensor
 
 
 def compile_renderer() -> None:
-    """Compile the two ray kernels for the rest of the process; each new picture size or batch compiles once."""
+    """Compile the two ray kernels for the rest of the process; each new picture size compiles once."""
     global _paint_rays, _locate_rays
-    _paint_rays = torch.compile(shading.paint_rays, dynamic=False)
-    _locate_rays = torch.compile(raycast.first_hit, dynamic=False)
+    if _paint_rays is shading.paint_rays:
+        _paint_rays = torch.compile(shading.paint_rays, dynamic=False)
+        _locate_rays = torch.compile(raycast.first_hit, dynamic=False)
 
 
-@torch.no_grad()
 def render_worlds(
     worlds: Worlds,
     camera_to_world: torch.Tensor,
@@ -70,7 +76,6 @@ def render_worlds(
     height: int,
     width: int,
     supersample: int = 2,
-    chunk: int = 4,
 ) -> WorldFrames:
     """Render every camera of every world.
 
@@ -81,7 +86,6 @@ def render_worlds(
         height: Of the pictures [pixels].
         width: Of the pictures [pixels].
         supersample: Rays along each side of a pixel.
-        chunk: Worlds rendered at once.
 
     Raises:
         InputError: The shapes do not fit the worlds.
@@ -92,27 +96,59 @@ def render_worlds(
             f"{count} worlds need cameras (B, T, 4, 4) and focal lengths (B,) with B = {count}; got "
             f"{tuple(camera_to_world.shape)} and {tuple(focal_px.shape)}."
         )
-    device = camera_to_world.device
     frames = camera_to_world.shape[1]
+    world = torch.arange(count, device=camera_to_world.device).repeat_interleave(frames)
+    shots = render_shots(worlds[world], camera_to_world.flatten(0, 1), focal_px[world], height, width, supersample)
+    return WorldFrames(
+        shots.rgb[:, :, 0].unflatten(0, (count, frames)).transpose(1, 2).contiguous(),
+        *(maps.unflatten(0, (count, frames))[:, :, 0] for maps in (shots.depth, shots.surface, shots.primitive)),
+    )
+
+
+@torch.no_grad()
+def render_shots(
+    worlds: Worlds,
+    camera_to_world: torch.Tensor,
+    focal_px: torch.Tensor,
+    height: int,
+    width: int,
+    supersample: int = 2,
+) -> WorldFrames:
+    """Render one camera of each of S worlds; see ``render_worlds``.
+
+    Args:
+        camera_to_world: Shape ``(S, 4, 4)``.
+        focal_px: Shape ``(S,)``.
+
+    Returns:
+        Frames of shape ``(S, ..., 1, H, W)``.
+    """
+    count, device = len(worlds), camera_to_world.device
     centers = _pixel_offsets(height, width, 1, device)
     samples = _pixel_offsets(height, width, supersample, device)
-    rgb, depth, surface = [], [], []
-    for begin in range(0, count, chunk):
-        part = worlds[begin : begin + chunk]
-        cameras = camera_to_world[begin : begin + chunk].contiguous()
-        focal = focal_px[begin : begin + chunk].contiguous()
+    compiled = _paint_rays is not shading.paint_rays
+    rgb, depth, found = [], [], []
+    for begin in range(0, count, _SHOTS_AT_ONCE):
+        end = begin + _SHOTS_AT_ONCE
+        # A compiled kernel knows one batch: the last one is filled up with its last shot.
+        index = torch.arange(begin, end if compiled else min(end, count), device=device).clamp(max=count - 1)
+        part, cameras, focal = worlds[index], camera_to_world[index, None], focal_px[index]
         color = _paint_rays(part.solids, part.paint, cameras, samples, focal)
-        color = color.reshape(len(part), frames, height, supersample, width, supersample, 3).mean((3, 5))
+        color = color.reshape(-1, 1, height, supersample, width, supersample, 3).mean((3, 5))
         rgb.append(color.permute(0, 4, 1, 2, 3))
         directions = raycast.ray_directions(cameras[:, :, :3, :3], centers, focal)
         distance, primitive = _locate_rays(part.solids, cameras[:, :, :3, 3].contiguous(), directions)
-        depth.append(distance.reshape(len(part), frames, height, width))
-        surface.append(raycast.surface_of(primitive).to(torch.int16).reshape(len(part), frames, height, width))
-    return WorldFrames(torch.cat(rgb), torch.cat(depth), torch.cat(surface))
+        depth.append(distance.reshape(-1, 1, height, width))
+        found.append(primitive.reshape(-1, 1, height, width))
+    primitive = torch.cat(found)[:count]
+    surface = raycast.surface_of(primitive)
+    return WorldFrames(
+        torch.cat(rgb)[:count], torch.cat(depth)[:count], surface.to(torch.int16), primitive.to(torch.int16)
+    )
 
 
 def distance_to_nearest(worlds: Worlds, points: torch.Tensor) -> torch.Tensor:
-    """Distance to the nearest object, wall, floor or ceiling.
+    """Distance to the nearest object, ball, wall, floor or ceiling.
 
     Args:
         worlds: B worlds.
@@ -124,8 +160,9 @@ def distance_to_nearest(worlds: Worlds, points: torch.Tensor) -> torch.Tensor:
     x, y, z = (coordinate[:, None] for coordinate in points.unbind(-1))
     boxes = raycast.box_distances(worlds.solids, (x, y, z)).amin(-1)
     cylinders = raycast.cylinder_distances(worlds.solids, (x, y, z)).amin(-1)
+    ball = raycast.ball_distance(worlds.solids, (x, y, z))
     room = raycast.room_distance(worlds.solids, (x, y, z))
-    return torch.minimum(torch.minimum(boxes, cylinders), room)[:, 0]
+    return torch.minimum(torch.minimum(boxes, cylinders), torch.minimum(ball, room))[:, 0]
 
 
 @torch.no_grad()

@@ -104,3 +104,10 @@ def latent_coverage(mask: torch.Tensor) -> torch.Tensor:
     cells = F.avg_pool3d(mask, (1, 8, 8))
     cells = torch.cat([cells[:, :, :1].expand(-1, -1, 7, -1, -1), cells], dim=2)
     return cells.unflatten(2, (-1, 8))[:, 0].transpose(1, 2)
+
+
+def nearest_in_cells(depth: torch.Tensor) -> torch.Tensor:
+    """The smallest known depth of each 2x2 cell, 0 where none is known: ``(B, L, H, W)`` to ``(B, L, H/2, W/2)``."""
+    nearness = torch.where(depth > 0, 1 / depth.clamp(min=1e-6), 0.0)
+    nearest = F.max_pool2d(nearness, 2)
+    return torch.where(nearest > 0, 1 / nearest.clamp(min=1e-9), 0.0)

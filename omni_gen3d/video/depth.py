@@ -14,6 +14,8 @@ from omni_gen3d.geometry import intrinsics_from_fov, pixel_rays
 from omni_gen3d.layers import ResidualBlock, TransformerBlock
 
 MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
+# Change of a 3x3 mean, of colours in [-1, 1], below which a pixel of a film still shows the same.
+_STILL_COLOR = 0.06
 
 
 class DepthNetwork(ModelMixin, ConfigMixin):
@@ -84,3 +86,37 @@ def estimate_depth(network: DepthNetwork, image: torch.Tensor, fov_x_rad: float)
     intrinsics = intrinsics_from_fov(fov_x_rad, width, height).to(image)
     log_depth, _ = network(image[None], ray_image(intrinsics[None], height, width))
     return log_depth[0].exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+
+
+def steady_depth(frames: torch.Tensor, log_depth: torch.Tensor) -> torch.Tensor:
+    """Make the depth of a film agree with itself, where the camera stood still.
+
+    Every frame is brought to one scale by the median over the pixels that stay as they are; a pixel that shows what it
+    shows most of the time gets the median depth of those times.
+
+    Args:
+        frames: In [-1, 1], shape ``(B, 3, L, H, W)``.
+        log_depth: Natural logarithm of each frame's own estimate, shape ``(B, L, H, W)``.
+
+    Returns:
+        Depth along z, unit of the estimates, shape ``(B, L, H, W)``.
+    """
+    blurred = F.avg_pool2d(frames.flatten(0, 1), 3, stride=1, padding=1, count_include_pad=False)
+    blurred = blurred.unflatten(0, frames.shape[:2])
+    usual = blurred.median(2, keepdim=True).values
+    still = (blurred - usual).abs().amax(1) < _STILL_COLOR
+    always = still.all(1, keepdim=True)
+    shift = log_depth - log_depth.median(1, keepdim=True).values
+    shift = torch.where(always, shift, torch.nan).flatten(2).nanmedian(-1).values.nan_to_num(0.0)
+    log_depth = log_depth - shift[..., None, None]
+    behind = torch.where(still, log_depth, torch.nan).nanmedian(1, keepdim=True).values
+    return torch.where(still, behind, log_depth).exp()
+
+
+@torch.no_grad()
+def estimate_video_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
+    """Depth along z [m], shape ``(L, H, W)``, of a film in [-1, 1] by a still camera, shape ``(3, L, H, W)``."""
+    height, width = frames.shape[-2:]
+    rays = ray_image(intrinsics_from_fov(fov_x_rad, width, height).to(frames)[None], height, width)
+    log_depth = torch.cat([network(frame[None], rays)[0] for frame in frames.unbind(1)])
+    return steady_depth(frames[None], log_depth[None])[0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)

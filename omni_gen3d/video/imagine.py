@@ -9,10 +9,10 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-import torch.nn.functional as F
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
-from omni_gen3d.video.cache3d import latent_coverage, warp
+from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest_in_cells, warp
+from omni_gen3d.video.cache4d import warp_video
 from omni_gen3d.video.depth import DepthNetwork
 from omni_gen3d.video.diffusion import sample, warp_condition
 from omni_gen3d.video.tokenizer import (
@@ -112,36 +112,73 @@ def imagine(
         steps: Of the diffusion.
         on_step: Called before each step with its index; may raise to stop.
     """
-    batch, views = camera_to_first.shape[:2]
-    encoded, coverage, depths = [], [], []
-    for view in range(views):
-        seen = warp(picture, depth, intrinsics, camera_to_first[:, view])
-        encoded.append(to_diffusion_domain(model.tokenizer, encode_raw(model.tokenizer, seen.rgb)))
-        coverage.append(latent_coverage(seen.mask))
-        depths.append(nearest_in_cells(seen.depth[:, 0]))
+    seen = [warp(picture, depth, intrinsics, camera_to_first[:, v]) for v in range(camera_to_first.shape[1])]
+    return _follow(model, seen, first, text, noise, steps, on_step)
+
+
+@torch.no_grad()
+def imagine_video(
+    model: VideoModel,
+    frames: torch.Tensor,
+    first: torch.Tensor,
+    depth: torch.Tensor,
+    intrinsics: torch.Tensor,
+    camera_to_first: torch.Tensor,
+    text: torch.Tensor,
+    noise: torch.Tensor,
+    *,
+    steps: int,
+    source_to_first: torch.Tensor | None = None,
+    on_step: Callable[[int], None] | None = None,
+) -> Imagined:
+    """Imagine V trajectories through each of B filmed scenes; frame t of all of them shows time t of the film.
+
+    Args:
+        model: The trained networks.
+        frames: The films in [-1, 1], shape ``(B, 3, L, H, W)``.
+        first: Latents of their first frames, diffusion domain, shape ``(B, 16, 1, h, w)``.
+        depth: Of all frames [scene units], shape ``(B, L, H, W)``.
+        intrinsics: Shape ``(B, 3, 3)``.
+        camera_to_first: Scene units, shape ``(B, V, L, 4, 4)``.
+        text: Token vectors, shape ``(B, S, 384)``.
+        noise: Standard normal, shape ``(B V, 16, T, h, w)``.
+        steps: Of the diffusion.
+        source_to_first: Where the frames were filmed from, shape ``(B, L, 4, 4)``; None for a camera that stood still.
+        on_step: Called before each step with its index; may raise to stop.
+    """
+    views = range(camera_to_first.shape[1])
+    seen = [warp_video(frames, depth, intrinsics, camera_to_first[:, v], source_to_first) for v in views]
+    return _follow(model, seen, first, text, noise, steps, on_step)
+
+
+def _follow(
+    model: VideoModel,
+    seen: list[Warp],
+    first: torch.Tensor,
+    text: torch.Tensor,
+    noise: torch.Tensor,
+    steps: int,
+    on_step: Callable[[int], None] | None,
+) -> Imagined:
+    """Complete what the cache shows along each of V trajectories."""
+    views, batch = len(seen), len(first)
 
     def by_view(tensors: list[torch.Tensor]) -> torch.Tensor:
         return torch.stack(tensors, dim=1).flatten(0, 1)
 
+    encoded = [to_diffusion_domain(model.tokenizer, encode_raw(model.tokenizer, view.rgb)) for view in seen]
     latents = sample(
         model.denoiser,
         noise,
         text.repeat_interleave(views, 0),
         first=first.repeat_interleave(views, 0),
-        condition=warp_condition(by_view(encoded), by_view(coverage)),
+        condition=warp_condition(by_view(encoded), by_view([latent_coverage(view.mask) for view in seen])),
         steps=steps,
         on_step=on_step,
     )
-    warped_depth = torch.stack(depths, dim=1)
+    warped_depth = torch.stack([nearest_in_cells(view.depth[:, 0]) for view in seen], dim=1)
     return Imagined(
         latents=to_raw_domain(model.tokenizer, latents).unflatten(0, (batch, views)),
         cache_depth=warped_depth[:, :, ::TEMPORAL_COMPRESSION],
         warped_depth=warped_depth,
     )
-
-
-def nearest_in_cells(depth: torch.Tensor) -> torch.Tensor:
-    """The smallest known depth of each 2x2 cell, 0 where none is known: ``(B, L, H, W)`` to ``(B, L, H/2, W/2)``."""
-    nearness = torch.where(depth > 0, 1 / depth.clamp(min=1e-6), 0.0)
-    nearest = F.max_pool2d(nearness, 2)
-    return torch.where(nearest > 0, 1 / nearest.clamp(min=1e-9), 0.0)

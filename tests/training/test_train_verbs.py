@@ -11,7 +11,7 @@ import torch
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.training import clips, depth, diffusion, tokenizer
+from omni_gen3d.training import depth, diffusion, tokenizer
 from omni_gen3d.training.loop import Host
 from omni_gen3d.video.depth import DepthNetwork
 
@@ -24,7 +24,6 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with all three networks, each trained for a few seconds by the function its verb calls."""
     out = tmp_path_factory.mktemp("runs")
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(clips, "_PICTURES_AT_ONCE", 2)
         patch.setattr(tokenizer, "_CLIPS_PER_CHUNK", 1)
         patch.setattr(tokenizer, "_VALIDATION_CLIPS", 1)
         patch.setattr(depth, "_PICTURES_PER_CHUNK", 2)
@@ -72,7 +71,6 @@ def test_tokenizer_records_the_moments_of_its_latents(trained):
 
 def test_training_goes_on_from_a_checkpoint(trained, tmp_path, monkeypatch):
     """With a spent budget a resumed training saves what it was given."""
-    monkeypatch.setattr(clips, "_PICTURES_AT_ONCE", 2)
     monkeypatch.setattr(depth, "_PICTURES_PER_CHUNK", 2)
     monkeypatch.setattr(depth, "_VALIDATION_PICTURES", 2)
     spent = replace(depth.DEFAULTS, pool_size=2, **TOY | {"minutes": 1e-6})

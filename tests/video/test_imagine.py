@@ -7,7 +7,7 @@ import torch
 from diffusers import CosmosTransformer3DModel
 
 from omni_gen3d.geometry import intrinsics_from_focal
-from omni_gen3d.video.cache3d import warp
+from omni_gen3d.video.cache3d import nearest_in_cells, warp
 from omni_gen3d.video.depth import DepthNetwork
 from omni_gen3d.video.diffusion import INPUT_CHANNELS
 from omni_gen3d.video.imagine import (
@@ -16,7 +16,6 @@ from omni_gen3d.video.imagine import (
     draw_noise,
     imagine,
     latent_of_picture,
-    nearest_in_cells,
     picture_from_text,
 )
 from omni_gen3d.video.text import TEXT_CHANNELS
