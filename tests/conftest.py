@@ -16,10 +16,12 @@ from omni_gen3d.geometry import intrinsics_from_fov, look_at, quat_to_matrix, tr
 from omni_gen3d.types import (
     Cameras,
     CollisionProxy,
+    DynamicScene,
     FreeSpace,
     Gaussians,
     GaussianSequence,
     GeneratedScene,
+    MovingPart,
     PartLabel,
     Provenance,
     ProxyPart,
@@ -183,6 +185,38 @@ def moving_gaussians(toy_scene: ToyScene) -> GaussianSequence:
         quats = quats / quats.norm(dim=1, keepdim=True) if i else still.quats
         frames.append(replace(still, means=still.means + torch.tensor([0.1 * i, 0.0, 0.0]), quats=quats))
     return GaussianSequence(tuple(frames), frames_per_second=10.0)
+
+
+@pytest.fixture
+def wagon_scene(toy_scene: ToyScene) -> GeneratedScene:
+    """The toy with a box that drives two metres along y and turns, a ghost without a body that is there at times 1 and
+    2, and a rest that is empty at time 2; four times, ten a second."""
+    generator = torch.Generator().manual_seed(2)
+    box = box_part("box", "object", (-0.2, -0.2, -0.2), (0.2, 0.2, 0.2)).mesh
+    thing = toy_gaussians(30, 1, generator)
+    small = replace(thing, means=0.1 * thing.means)
+    to_world = np.tile(np.eye(4), (4, 1, 1))
+    for i in range(4):
+        cos, sin = math.cos(0.3 * i), math.sin(0.3 * i)
+        to_world[i, :2, :2] = [[cos, -sin], [sin, cos]]
+        to_world[i, :3, 3] = [0.0, -1.0 + 0.66 * i, 0.21]
+    still = np.tile(np.eye(4), (4, 1, 1))
+    rest = tuple(toy_gaussians(count, 1, generator) for count in (5, 9, 0, 7))
+    return replace(
+        toy_scene,
+        gaussians=DynamicScene(
+            static=toy_scene.gaussians,
+            parts=(
+                MovingPart("wagon", small, to_world, np.ones(4, np.bool_), (box,)),
+                MovingPart("ghost", small[:9], still, np.array([False, True, True, False]), ()),
+            ),
+            residual=rest,
+            frames_per_second=10.0,
+            num_frames=4,
+        ),
+        provenance=replace(toy_scene.provenance, kind="dynamic"),
+        film=np.stack([toy_scene.preview] * 4),
+    )
 
 
 @pytest.fixture

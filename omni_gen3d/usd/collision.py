@@ -61,6 +61,18 @@ def author_convex_collision(
     _author_parts(stage, path, convex_parts, shell, material, UsdPhysics.Tokens.convexHull)
 
 
+def author_hulls(stage: Usd.Stage, path: str, hulls: tuple[ProxyPart, ...], *, material_at: str) -> None:
+    """Define convex colliders as children of the prim at ``path``, of the physics material below ``material_at``.
+
+    Raises:
+        InputError: A name is taken or no USD identifier, or a mesh holds no triangle.
+    """
+    material = UsdShade.Material.Get(stage, f"{material_at}/{MATERIAL_NAME}")
+    if not material:
+        material = _author_material(stage, f"{material_at}/{MATERIAL_NAME}")
+    _author_parts(stage, path, hulls, set(), material, UsdPhysics.Tokens.convexHull)
+
+
 def read_parts(prim: Usd.Prim) -> tuple[ProxyPart, ...]:
     """Parts below a collision prim, in the order in which they were authored, in the prim's own frame.
 

@@ -5,7 +5,8 @@
     environment.usda   Z-up, metres; /World (assembly) over /World/Environment (component), which composes by reference
                        under any prim: Splats, Collision and Cameras are payloads, variants choose among colliders
     splats.usdc cameras.usdc collision.usdc collision_convex.usdc   splats.0000.usdc ... where a count changes
-    preview.png environment.yaml
+    moving.usdc moving_collision.usdc residual.usdc residual.0000.usdc ... where things move
+    preview.png environment.yaml   preview.webp where something moves
 """
 
 from __future__ import annotations
@@ -22,25 +23,38 @@ from pxr import Usd
 import omni_gen3d
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import COLLISIONS, Collision
-from omni_gen3d.types import Cameras, Gaussians, GaussianSequence, GeneratedScene, ProxyPart
+from omni_gen3d.types import (
+    Cameras,
+    DynamicScene,
+    Gaussians,
+    GaussianSequence,
+    GeneratedScene,
+    MovingPart,
+    ProxyPart,
+)
 from omni_gen3d.usd.appearance import Appearance
 from omni_gen3d.usd.cameras import author_cameras, read_cameras
 from omni_gen3d.usd.collision import author_collision, author_convex_collision, read_parts
 from omni_gen3d.usd.manifest import SCHEMA_VERSION, FileDigest, Manifest, Point
+from omni_gen3d.usd.motion_variants import Motion
+from omni_gen3d.usd.moving import gaussians_of_stage, moving_extent, read_moving, write_moving
 from omni_gen3d.usd.root_layer import (
     CAMERAS_PATH,
     COLLISION_PATH,
+    ENVIRONMENT_PATH,
+    MOVING_PATH,
     SPLATS_PATH,
     select_variants,
     write_root,
 )
 from omni_gen3d.usd.sequence import sequence_extent, write_sequence
-from omni_gen3d.usd.splats import author_splats, gaussians_extent, read_splats
+from omni_gen3d.usd.splats import author_splats, gaussians_extent
 from omni_gen3d.usd.stage import new_stage, open_stage, reading, save_stage
 from omni_gen3d.usd.target import (
     CAMERAS_NAME,
     COLLISION_NAME,
     CONVEX_NAME,
+    FILM_NAME,
     MANIFEST_NAME,
     PREVIEW_NAME,
     ROOT_NAME,
@@ -51,13 +65,18 @@ from omni_gen3d.usd.target import (
 
 @dataclass(frozen=True)
 class Environment:
-    """An environment folder in memory, in the frame of its ``/World``; no parts where no collider is selected."""
+    """An environment folder in memory, in the frame of its ``/World``; no parts where no collider is selected.
+
+    Attributes:
+        moving: Rigid parts of a scene that moves; their Gaussians are among ``gaussians``, where they are at its time.
+    """
 
     directory: Path
     manifest: Manifest
     gaussians: Gaussians
     cameras: Cameras
     parts: tuple[ProxyPart, ...]
+    moving: tuple[MovingPart, ...] = ()
 
 
 def write_environment(
@@ -84,7 +103,7 @@ def write_environment(
         colliders = _write_collision(scene, folder)
         _write_cameras(scene, folder / CAMERAS_NAME)
         _write_root(scene, folder / ROOT_NAME, colliders, collision)
-        _write_preview(scene, folder / PREVIEW_NAME)
+        _write_preview(scene, folder)
         files = {file.name: FileDigest.of(file) for file in sorted(folder.iterdir())}
         _describe(scene, files).write(folder / MANIFEST_NAME)
     return Path(directory).expanduser().resolve() / ROOT_NAME
@@ -95,6 +114,7 @@ def read_environment(
     *,
     collision: Collision | None = None,
     appearance: Appearance | None = None,
+    motion: Motion | None = None,
     time: float | None = None,
 ) -> Environment:
     """Read an environment folder back.
@@ -103,6 +123,7 @@ def read_environment(
         directory: The folder.
         collision: Variant of the collider to read, the selected one where None.
         appearance: Variant of the look to read, the selected one where None.
+        motion: Variant of what moves, the selected one where None.
         time: Frame of a scene that moves, its first where None.
 
     Raises:
@@ -121,14 +142,15 @@ def read_environment(
         if not stage.GetPrimAtPath(path):
             raise InputError(f"{folder / ROOT_NAME} has no prim {path}; generate it again.")
     with reading(folder / ROOT_NAME):
-        select_variants(stage, collision=collision, appearance=appearance)
-        colliders = stage.GetPrimAtPath(COLLISION_PATH)
+        select_variants(stage, collision=collision, appearance=appearance, motion=motion)
+        colliders, moving = stage.GetPrimAtPath(COLLISION_PATH), stage.GetPrimAtPath(MOVING_PATH)
         return Environment(
             directory=folder,
             manifest=manifest,
-            gaussians=read_splats(stage.GetPrimAtPath(SPLATS_PATH), time),
+            gaussians=gaussians_of_stage(stage.GetPrimAtPath(ENVIRONMENT_PATH), time),
             cameras=read_cameras(stage.GetPrimAtPath(CAMERAS_PATH)),
             parts=read_parts(colliders) if colliders else (),
+            moving=read_moving(moving) if moving else (),
         )
 
 
@@ -136,8 +158,12 @@ def _write_splats(scene: GeneratedScene, folder: Path, half: bool) -> None:
     if isinstance(scene.gaussians, GaussianSequence):
         write_sequence(scene.gaussians, folder, half=half)
         return
+    static = scene.gaussians
+    if isinstance(static, DynamicScene):
+        write_moving(static, folder, half=half)
+        static = static.static
     stage = new_stage("Splats")
-    author_splats(stage, "/Splats", scene.gaussians, half=half)
+    author_splats(stage, "/Splats", static, half=half)
     save_stage(stage, folder / SPLATS_NAME)
 
 
@@ -164,19 +190,35 @@ def _write_cameras(scene: GeneratedScene, path: Path) -> None:
 
 
 def _write_root(scene: GeneratedScene, path: Path, colliders: dict[Collision, str], collision: Collision) -> None:
-    num_frames = len(scene.gaussians) if isinstance(scene.gaussians, GaussianSequence) else None
-    write_root(path, colliders, collision if collision in colliders else "none", _frames_per_second(scene), num_frames)
+    gaussians = scene.gaussians
+    write_root(
+        path,
+        colliders,
+        collision if collision in colliders else "none",
+        _frames_per_second(scene),
+        None if isinstance(gaussians, Gaussians) else len(gaussians),
+        gaussians if isinstance(gaussians, DynamicScene) else None,
+    )
 
 
 def _frames_per_second(scene: GeneratedScene) -> float | None:
-    return scene.gaussians.frames_per_second if isinstance(scene.gaussians, GaussianSequence) else None
+    return None if isinstance(scene.gaussians, Gaussians) else scene.gaussians.frames_per_second
 
 
-def _write_preview(scene: GeneratedScene, path: Path) -> None:
-    preview = scene.preview
+def _write_preview(scene: GeneratedScene, folder: Path) -> None:
+    preview, film = scene.preview, scene.film
     if preview.dtype != np.uint8 or preview.ndim != 3 or preview.shape[2] != 3 or preview.size == 0:
         raise InputError(f"preview is {preview.dtype} of shape {preview.shape}; expected uint8 of shape (H, W, 3).")
-    Image.fromarray(preview).save(path, format="PNG")
+    Image.fromarray(preview).save(folder / PREVIEW_NAME, format="PNG")
+    if film is None:
+        return
+    if film.dtype != np.uint8 or film.ndim != 4 or film.shape[3] != 3 or film.size == 0:
+        raise InputError(f"film is {film.dtype} of shape {film.shape}; expected uint8 of shape (T, H, W, 3).")
+    pictures = [Image.fromarray(picture) for picture in film]
+    duration = round(1000 / (_frames_per_second(scene) or 1))
+    pictures[0].save(
+        folder / FILM_NAME, format="WEBP", save_all=True, append_images=pictures[1:], duration=duration, loop=0
+    )
 
 
 def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
@@ -211,13 +253,21 @@ def _describe(scene: GeneratedScene, files: dict[str, FileDigest]) -> Manifest:
     )
 
 
-def _count(gaussians: Gaussians | GaussianSequence) -> int:
+def _count(gaussians: Gaussians | GaussianSequence | DynamicScene) -> int:
+    if isinstance(gaussians, DynamicScene):
+        rest = max(max(map(len, gaussians.residual)), 1) if gaussians.residual else 0
+        return len(gaussians.static) + sum(len(part.gaussians) for part in gaussians.parts) + rest
     return max(map(len, gaussians.frames)) if isinstance(gaussians, GaussianSequence) else len(gaussians)
 
 
 def _bounds(scene: GeneratedScene) -> tuple[Point, Point]:
     gaussians = scene.gaussians
-    low, high = sequence_extent(gaussians) if isinstance(gaussians, GaussianSequence) else gaussians_extent(gaussians)
+    if isinstance(gaussians, DynamicScene):
+        low, high = moving_extent(gaussians)
+    elif isinstance(gaussians, GaussianSequence):
+        low, high = sequence_extent(gaussians)
+    else:
+        low, high = gaussians_extent(gaussians)
     if scene.proxy is not None:
         vertices = np.concatenate([part.mesh.vertices for part in (*scene.proxy.parts, *scene.proxy.convex_parts)])
         low, high = np.minimum(low, vertices.min(axis=0)), np.maximum(high, vertices.max(axis=0))
@@ -234,4 +284,5 @@ def _title(scene: GeneratedScene) -> str:
     words = " ".join((provenance.title or provenance.prompt or "").split())
     if words or not provenance.input_sha256:
         return words or "Untitled"
-    return f"From a {'file' if provenance.model == 'file' else 'picture'} ({provenance.input_sha256[:12]})"
+    source = "file" if provenance.model == "file" else "video" if provenance.kind == "dynamic" else "picture"
+    return f"From a {source} ({provenance.input_sha256[:12]})"

@@ -6,8 +6,11 @@ Every function replaces what an earlier call of it authored.
 from __future__ import annotations
 
 import math
+from collections.abc import Collection, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 
+import numpy as np
 import torch
 from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics, UsdVol
 
@@ -15,11 +18,14 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import recolor_sh
 from omni_gen3d.usd.appearance import EXPOSURE, TINT, Gain, author_gain
 from omni_gen3d.usd.collision import MATERIAL_NAME
-from omni_gen3d.usd.root_layer import COLLISION_PATH, ENVIRONMENT_PATH, SPLATS_PATH
+from omni_gen3d.usd.motion_variants import RESIDUAL, author_place, retime_clips
+from omni_gen3d.usd.moving import part_prims, splat_prims
+from omni_gen3d.usd.root_layer import COLLISION_PATH, ENVIRONMENT_PATH, MOVING_PATH, SPLATS_PATH
 from omni_gen3d.usd.splats import COLOR_SPACE, QUANTITIES, read_splats, set_quantity
 
 _WORLD = "/World"
 _PLACEMENT = "omni_gen3d"
+_PLACES = ("xformOp:translate", "xformOp:orient", "visibility")
 _FRICTIONS = ("physics:staticFriction", "physics:dynamicFriction", "physics:restitution")
 
 
@@ -36,7 +42,12 @@ def override_colors(stage: Usd.Stage, root: str, change: tuple[torch.Tensor, tor
     Raises:
         InputError: There are no readable splats at ``root``, or they belong to an instance.
     """
-    prim = _prim(stage, root, SPLATS_PATH)
+    _prim(stage, root, SPLATS_PATH)
+    for prim in splat_prims(_prim(stage, root, ENVIRONMENT_PATH)):
+        _recolor(stage, prim, change)
+
+
+def _recolor(stage: Usd.Stage, prim: Usd.Prim, change: tuple[torch.Tensor, torch.Tensor] | None) -> None:
     harmonics = QUANTITIES["sh"]
     _forget(stage, prim, (harmonics.name(half=False), EXPOSURE, TINT))
     if change is None:
@@ -44,11 +55,7 @@ def override_colors(stage: Usd.Stage, root: str, change: tuple[torch.Tensor, tor
     samples = {t for half in (False, True) for t in prim.GetAttribute(harmonics.name(half)).GetTimeSamples()}
     times = [None, *sorted(samples)]
     shown = [read_splats(prim, time) for time in times]
-    session = stage.GetSessionLayer()
-    if samples and not session.HasTimeCodesPerSecond():
-        # Its times would be taken for those of 24 a second, and be scaled.
-        session.timeCodesPerSecond = stage.GetTimeCodesPerSecond()
-    with Usd.EditContext(stage, session):
+    with timed_session(stage):
         attribute = UsdVol.ParticleField3DGaussianSplat(prim).CreateRadianceSphericalHarmonicsCoefficientsAttr()
         attribute.SetColorSpace(COLOR_SPACE)
         attribute.SetMetadata("elementSize", shown[0].sh.shape[1])
@@ -72,17 +79,18 @@ def override_material(stage: Usd.Stage, root: str, values: tuple[float, float, f
         InputError: There is no environment at ``root``, or it is an instance.
     """
     _prim(stage, root, ENVIRONMENT_PATH)
-    prim = stage.GetPrimAtPath(_below(root, f"{COLLISION_PATH}/{MATERIAL_NAME}"))
-    if not prim:
-        return
-    _forget(stage, prim, _FRICTIONS)
-    if values is None:
-        return
-    material = UsdPhysics.MaterialAPI(prim)
-    with Usd.EditContext(stage, stage.GetSessionLayer()):
-        material.CreateStaticFrictionAttr(values[0])
-        material.CreateDynamicFrictionAttr(values[1])
-        material.CreateRestitutionAttr(values[2])
+    for parent in (COLLISION_PATH, MOVING_PATH):
+        prim = stage.GetPrimAtPath(_below(root, f"{parent}/{MATERIAL_NAME}"))
+        if not prim:
+            continue
+        _forget(stage, prim, _FRICTIONS)
+        if values is None:
+            continue
+        material = UsdPhysics.MaterialAPI(prim)
+        with Usd.EditContext(stage, stage.GetSessionLayer()):
+            material.CreateStaticFrictionAttr(values[0])
+            material.CreateDynamicFrictionAttr(values[1])
+            material.CreateRestitutionAttr(values[2])
 
 
 def override_placement(stage: Usd.Stage, root: str, yaw: float, scale: float) -> None:
@@ -106,6 +114,86 @@ def override_placement(stage: Usd.Stage, root: str, yaw: float, scale: float) ->
         found = [op for op in xformable.GetOrderedXformOps() if op.GetOpName() == name]
         operation = found[0] if found else xformable.AddTransformOp(opSuffix=_PLACEMENT)
         operation.Set(matrix)
+
+
+def override_motion(
+    stage: Usd.Stage, root: str, start: float = 0.0, speed: float = 1.0, removed: Collection[int] = ()
+) -> None:
+    """Show what moves at another pace, standing still, or not at all.
+
+    At second ``s`` of the stage stands what was generated for second ``start + speed * s``; before its first and after
+    its last time it stays. A scene that does not move in parts is left alone.
+
+    Args:
+        stage: Holds the environment; its variant of motion must be ``play``.
+        root: As ``override_colors``.
+        start: At the stage's time 0 [s].
+        speed: At least 0; 0 stands still.
+        removed: Numbers of the parts to take out, from 0; a number without a part is ignored.
+
+    Raises:
+        InputError: There is no environment at ``root``, or it is an instance; or ``speed`` is negative.
+    """
+    _prim(stage, root, ENVIRONMENT_PATH)
+    if not (math.isfinite(start) and math.isfinite(speed) and speed >= 0):
+        raise InputError(f"start is {start} and speed {speed}; both must be finite, and the speed at least 0.")
+    moving = stage.GetPrimAtPath(_below(root, MOVING_PATH))
+    if not moving:
+        return
+    moving = _prim(stage, root, MOVING_PATH)
+    with timed_session(stage) as session:
+        edited = session.GetPrimAtPath(moving.GetPath())
+        for spec in edited.nameChildren if edited else ():
+            spec.ClearInfo("active")
+            spec.ClearInfo("clips")
+            for name in _PLACES:
+                if name in spec.properties:
+                    spec.RemoveProperty(spec.properties[name])
+        parts = part_prims(moving)
+        for number, prim in enumerate(parts):
+            if number in removed:
+                prim.SetActive(False)
+            elif (start, speed) != (0.0, 1.0):
+                _retime_part(prim, start * stage.GetTimeCodesPerSecond(), speed)
+        rest = moving.GetChild(RESIDUAL)
+        if rest and (start, speed) != (0.0, 1.0):
+            _retime_rest(rest, start * stage.GetTimeCodesPerSecond(), speed)
+
+
+def _retime_part(prim: Usd.Prim, start: float, speed: float) -> None:
+    xform = UsdGeom.Xformable(prim)
+    shown = UsdGeom.Imageable(prim).GetVisibilityAttr()
+    samples = sorted({time for op in xform.GetOrderedXformOps() for time in op.GetTimeSamples()})
+    sources = [start, *(time for time in samples if time > start)] if speed > 0 else [start]
+    matrices = np.stack([np.array(xform.GetLocalTransformation(Usd.TimeCode(time))).T for time in sources])
+    present = np.array([shown.Get(Usd.TimeCode(time)) != UsdGeom.Tokens.invisible for time in sources])
+    times = None if speed == 0 else [(time - start) / speed for time in sources]
+    author_place(prim, matrices, present, times)
+
+
+def _retime_rest(prim: Usd.Prim, start: float, speed: float) -> None:
+    samples = sorted({time for half in (False, True) for time in _positions(prim, half).GetTimeSamples()})
+    before = sum(time <= start for time in samples)
+    first = max(before - 1, 0)
+    schedule = [(0.0, first)]
+    if speed > 0:
+        schedule += [((samples[i] - start) / speed, i) for i in range(before, len(samples)) if samples[i] > start]
+    retime_clips(prim, schedule)
+
+
+def _positions(prim: Usd.Prim, half: bool) -> Usd.Attribute:
+    return prim.GetAttribute(QUANTITIES["means"].name(half))
+
+
+@contextmanager
+def timed_session(stage: Usd.Stage) -> Iterator[Sdf.Layer]:
+    """Edit the session layer of a stage, whose time codes are then those of the stage."""
+    session = stage.GetSessionLayer()
+    if not session.HasTimeCodesPerSecond():
+        # Its times would be taken for those of 24 a second, and be scaled.
+        session.timeCodesPerSecond = stage.GetTimeCodesPerSecond()
+    with Usd.EditContext(stage, session):
+        yield session
 
 
 def _prim(stage: Usd.Stage, root: str, path: str) -> Usd.Prim:

@@ -1,26 +1,30 @@
 """The small layer that everybody opens: kinds, payloads and the three variant sets of an environment.
 
 ``collision`` (mesh | convex | none) brings one payload of colliders, ``appearance`` two numbers on the splats,
-``lighting`` (none | dome) a light for the meshes beside them: splats shine by themselves.
+``lighting`` (none | dome) a light for the meshes beside them: splats shine by themselves. A scene that moves in parts
+has a fourth, ``motion`` (play | frozen | none).
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from pxr import Kind, Usd, UsdGeom, UsdLux
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import Collision
+from omni_gen3d.types import DynamicScene
 from omni_gen3d.usd.appearance import APPEARANCES, author_gain
+from omni_gen3d.usd.motion_variants import RESIDUAL, author_motions
 from omni_gen3d.usd.stage import new_stage, save_stage
-from omni_gen3d.usd.target import CAMERAS_NAME, SPLATS_NAME
+from omni_gen3d.usd.target import CAMERAS_NAME, MOVING_COLLISION_NAME, MOVING_NAME, SPLATS_NAME
 
 ENVIRONMENT_PATH = "/World/Environment"
 SPLATS_PATH = f"{ENVIRONMENT_PATH}/Splats"
 COLLISION_PATH = f"{ENVIRONMENT_PATH}/Collision"
 CAMERAS_PATH = f"{ENVIRONMENT_PATH}/Cameras"
+MOVING_PATH = f"{ENVIRONMENT_PATH}/Moving"
 _DOME_PATH = f"{ENVIRONMENT_PATH}/Dome"
 # From the splats to what stands for them in a collision.
 COLLIDER_RELATION = "omni_gen3d:collider"
@@ -34,6 +38,7 @@ def write_root(
     collision: Collision,
     frames_per_second: float | None = None,
     num_frames: int | None = None,
+    moving: DynamicScene | None = None,
 ) -> None:
     """Write the root layer.
 
@@ -43,6 +48,7 @@ def write_root(
         collision: The variant that is selected.
         frames_per_second: Time codes in a second, None for a scene that stands still.
         num_frames: Of a scene that moves.
+        moving: What moves, where it is written as parts.
     """
     stage = new_stage("World", frames_per_second=frames_per_second, num_frames=num_frames)
     Usd.ModelAPI(stage.GetDefaultPrim()).SetKind(Kind.Tokens.assembly)
@@ -51,8 +57,13 @@ def write_root(
     splats = stage.DefinePrim(SPLATS_PATH, "ParticleField3DGaussianSplat")
     splats.GetPayloads().AddPayload(f"./{SPLATS_NAME}")
     stage.DefinePrim(CAMERAS_PATH, "Xform").GetPayloads().AddPayload(f"./{CAMERAS_NAME}")
-    _author_collision_variants(stage, environment, colliders, collision)
-    _author_appearances(environment, splats)
+    if moving is not None:
+        stage.DefinePrim(MOVING_PATH, "Xform").GetPayloads().AddPayload(f"./{MOVING_NAME}")
+    bodies = moving is not None and any(part.hulls for part in moving.parts)
+    _author_collision_variants(stage, environment, colliders, collision, bodies)
+    _author_appearances(stage, environment, [SPLATS_PATH, *(_moving_splats(moving) if moving else ())])
+    if moving is not None:
+        author_motions(stage, environment, MOVING_PATH, moving)
     _author_lighting(stage, environment)
     save_stage(stage, path)
 
@@ -84,7 +95,11 @@ def variants_of(stage: Usd.Stage, name: str) -> list[str]:
 
 
 def _author_collision_variants(
-    stage: Usd.Stage, environment: Usd.Prim, colliders: Mapping[Collision, str], selected: Collision
+    stage: Usd.Stage,
+    environment: Usd.Prim,
+    colliders: Mapping[Collision, str],
+    selected: Collision,
+    bodies: bool,
 ) -> None:
     variants = environment.GetVariantSets().AddVariantSet("collision")
     for name in (*colliders, "none"):
@@ -96,16 +111,24 @@ def _author_collision_variants(
             stage.DefinePrim(COLLISION_PATH, "Xform").GetPayloads().AddPayload(f"./{colliders[name]}")
             # Stated in here, so that it names a collider exactly where there is one.
             stage.GetPrimAtPath(SPLATS_PATH).CreateRelationship(COLLIDER_RELATION).SetTargets([COLLISION_PATH])
+            if bodies:
+                stage.GetPrimAtPath(MOVING_PATH).GetPayloads().AddPayload(f"./{MOVING_COLLISION_NAME}")
     variants.SetVariantSelection(selected)
 
 
-def _author_appearances(environment: Usd.Prim, splats: Usd.Prim) -> None:
+def _moving_splats(moving: DynamicScene) -> list[str]:
+    rest = [] if moving.residual is None else [f"{MOVING_PATH}/{RESIDUAL}"]
+    return [*(f"{MOVING_PATH}/{part.name}/Splats" for part in moving.parts), *rest]
+
+
+def _author_appearances(stage: Usd.Stage, environment: Usd.Prim, splats: Sequence[str]) -> None:
     variants = environment.GetVariantSets().AddVariantSet("appearance")
     for name, gain in APPEARANCES.items():
         variants.AddVariant(name)
         variants.SetVariantSelection(name)
         with variants.GetVariantEditContext():
-            author_gain(splats, gain)
+            for path in splats:
+                author_gain(stage.OverridePrim(path), gain)
     variants.SetVariantSelection("neutral")
 
 

@@ -35,8 +35,18 @@ def sequence_extent(sequence: GaussianSequence, halved: frozenset[str] = frozens
     return np.min(lows, axis=0), np.max(highs, axis=0)
 
 
-def write_sequence(sequence: GaussianSequence, folder: Path, *, half: bool = False) -> None:
+def write_sequence(
+    sequence: GaussianSequence, folder: Path, *, half: bool = False, name: str = SPLATS_NAME, held: bool = False
+) -> None:
     """Write splats.usdc, and where the count changes splats.0000.usdc and so on, into ``folder``.
+
+    Args:
+        sequence: What to write.
+        folder: Where to.
+        half: Half precision for what it is fit for.
+        name: Of the first file; the others are named after it.
+        held: Nothing is the same from one frame to the next: write clips, between which USD does not interpolate,
+            also where the count stays.
 
     Raises:
         InputError: A value is out of range (see ``Gaussians.validate``), or clips would be needed for more than
@@ -45,8 +55,8 @@ def write_sequence(sequence: GaussianSequence, folder: Path, *, half: bool = Fal
     for frame in sequence.frames:
         frame.validate()
     halved = quantities_fit_for_half(sequence.frames) if half else frozenset()
-    if len({len(frame) for frame in sequence.frames}) == 1:
-        save_stage(_sampled_stage(sequence, halved), folder / SPLATS_NAME)
+    if not held and len({len(frame) for frame in sequence.frames}) == 1:
+        save_stage(_sampled_stage(sequence, halved), folder / name)
         return
     if len(sequence) > MAX_CLIPS:
         raise InputError(
@@ -54,8 +64,8 @@ def write_sequence(sequence: GaussianSequence, folder: Path, *, half: bool = Fal
             "written. Give fewer frames, or frames of one count."
         )
     for i, frame in enumerate(sequence.frames):
-        save_stage(_clip_stage(sequence, i, frame, halved), folder / clip_name(i))
-    save_stage(_stage_of_clips(sequence, halved), folder / SPLATS_NAME)
+        save_stage(_clip_stage(sequence, i, frame, halved), folder / clip_name(i, name))
+    save_stage(_stage_of_clips(sequence, halved, name), folder / name)
 
 
 def moving_quantities(frames: Sequence[Gaussians]) -> list[str]:
@@ -94,7 +104,7 @@ def _clip_stage(sequence: GaussianSequence, index: int, frame: Gaussians, halved
     return stage
 
 
-def _stage_of_clips(sequence: GaussianSequence, halved: frozenset[str]) -> Usd.Stage:
+def _stage_of_clips(sequence: GaussianSequence, halved: frozenset[str], layer_name: str) -> Usd.Stage:
     """The layer that names the clips; it declares what they vary, so it is their manifest too."""
     stage = new_stage("Splats", frames_per_second=sequence.frames_per_second, num_frames=len(sequence))
     degree = sequence.frames[0].sh_degree
@@ -104,12 +114,13 @@ def _stage_of_clips(sequence: GaussianSequence, halved: frozenset[str]) -> Usd.S
         attribute = prim.GetAttribute(quantity.name(name in halved))
         if attribute.GetName() not in spec.attributes:
             Sdf.AttributeSpec(spec, attribute.GetName(), attribute.GetTypeName())
-    prim.GetPayloads().AddPayload(f"./{clip_name(0)}")
+    prim.GetPayloads().AddPayload(f"./{clip_name(0, layer_name)}")
     clips = Usd.ClipsAPI(prim)
     indices = [(float(i), float(i)) for i in range(len(sequence))]
-    clips.SetClipAssetPaths(Sdf.AssetPathArray([Sdf.AssetPath(f"./{clip_name(i)}") for i in range(len(sequence))]))
+    names = [clip_name(i, layer_name) for i in range(len(sequence))]
+    clips.SetClipAssetPaths(Sdf.AssetPathArray([Sdf.AssetPath(f"./{name}") for name in names]))
     clips.SetClipPrimPath(SPLATS_PATH)
-    clips.SetClipManifestAssetPath(Sdf.AssetPath(f"./{SPLATS_NAME}"))
+    clips.SetClipManifestAssetPath(Sdf.AssetPath(f"./{layer_name}"))
     clips.SetClipActive(Vt.Vec2dArray(indices))
     clips.SetClipTimes(Vt.Vec2dArray(indices))
     return stage

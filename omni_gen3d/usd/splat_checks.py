@@ -42,6 +42,16 @@ def check_splats(prim: Usd.Prim) -> Iterator[Finding]:
 def check_times(prim: Usd.Prim) -> Iterator[Finding]:
     """Check that a stage whose splats move says when."""
     times = _sample_times(prim)
+    if not times:
+        return
+    yield from check_sampled_times(prim, times)
+    for name, pair in _arrays(prim).items():
+        if all(attribute.Get() is None for attribute in pair):
+            yield warning(prim.GetPath(), f"has no {name} without a time; a program that knows no time shows nothing.")
+
+
+def check_sampled_times(prim: Usd.Prim, times: list[float]) -> Iterator[Finding]:
+    """Check that the time codes, ascending, at which a prim is sampled lie within those that the stage states."""
     stage = prim.GetStage()
     if not times:
         return
@@ -53,9 +63,6 @@ def check_times(prim: Usd.Prim) -> Iterator[Finding]:
             f"is sampled from {times[0]:g} to {times[-1]:g}, but the stage lasts from {stage.GetStartTimeCode():g} to "
             f"{stage.GetEndTimeCode():g}.",
         )
-    for name, pair in _arrays(prim).items():
-        if all(attribute.Get() is None for attribute in pair):
-            yield warning(prim.GetPath(), f"has no {name} without a time; a program that knows no time shows nothing.")
 
 
 def count_particles(prim: Usd.Prim) -> int:

@@ -18,18 +18,23 @@ SPLATS_NAME = "splats.usdc"
 COLLISION_NAME = "collision.usdc"
 CONVEX_NAME = "collision_convex.usdc"
 CAMERAS_NAME = "cameras.usdc"
+MOVING_NAME = "moving.usdc"
+MOVING_COLLISION_NAME = "moving_collision.usdc"
+RESIDUAL_NAME = "residual.usdc"
 PREVIEW_NAME = "preview.png"
+FILM_NAME = "preview.webp"
 PACKAGE_NAME = "environment.usdz"
 MAX_CLIPS = 10_000
 
 # What every environment holds; the others depend on the scene.
 REQUIRED_FILES = (ROOT_NAME, SPLATS_NAME, CAMERAS_NAME, PREVIEW_NAME, MANIFEST_NAME)
-_OPTIONAL_FILES = re.compile(rf"{re.escape(COLLISION_NAME)}|{re.escape(CONVEX_NAME)}|splats\.[0-9]{{4}}\.usdc")
+_OPTIONAL_NAMES = (COLLISION_NAME, CONVEX_NAME, MOVING_NAME, MOVING_COLLISION_NAME, RESIDUAL_NAME, FILM_NAME)
+_OPTIONAL_FILES = re.compile("|".join((*map(re.escape, _OPTIONAL_NAMES), r"(splats|residual)\.[0-9]{4}\.usdc")))
 
 
-def clip_name(index: int) -> str:
-    """The layer that holds frame ``index`` of a scene whose number of splats changes."""
-    return f"splats.{index:04d}.usdc"
+def clip_name(index: int, name: str = SPLATS_NAME) -> str:
+    """The layer that holds frame ``index`` of what ``name`` shows, where its number of splats changes."""
+    return f"{name.removesuffix('.usdc')}.{index:04d}.usdc"
 
 
 def is_described_file(name: str) -> bool:

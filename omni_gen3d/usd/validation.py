@@ -13,11 +13,14 @@ from omni_gen3d.usd.collider_checks import check_collider, is_collider
 from omni_gen3d.usd.findings import Finding, error, warning
 from omni_gen3d.usd.layer_checks import check_layers
 from omni_gen3d.usd.manifest import Manifest
+from omni_gen3d.usd.moving import splat_prims
+from omni_gen3d.usd.moving_checks import check_moving
 from omni_gen3d.usd.package import member_digests, unpacked
-from omni_gen3d.usd.root_layer import SPLATS_PATH
+from omni_gen3d.usd.root_layer import ENVIRONMENT_PATH
 from omni_gen3d.usd.splat_checks import check_splats, check_times, count_particles
 from omni_gen3d.usd.stage import open_stage, reading
 from omni_gen3d.usd.target import (
+    FILM_NAME,
     MANIFEST_NAME,
     PACKAGE_NAME,
     PREVIEW_NAME,
@@ -98,7 +101,7 @@ def _compare_package(path: Path, manifest: Manifest) -> Iterator[Finding]:
     except InputError as broken:
         yield error(path.name, str(broken))
         return
-    layers = {name: digest for name, digest in manifest.files.items() if name != PREVIEW_NAME}
+    layers = {name: digest for name, digest in manifest.files.items() if name not in (PREVIEW_NAME, FILM_NAME)}
     if packed != layers:
         differing = sorted(name for name in {*packed, *layers} if packed.get(name) != layers.get(name))
         yield error(path.name, f"holds another '{differing[0]}' than the folder; package the environment again.")
@@ -119,6 +122,7 @@ def _check_usd(path: Path, manifest: Manifest | None = None, is_environment: boo
                 return
             if manifest:
                 yield from _check_count(stage, manifest)
+            yield from check_moving(stage)
             yield from check_environment(stage)
     except (InputError, TypeError, ValueError) as broken:  # a value of another type than its attribute's
         yield error(path.name, f"cannot be read: {broken}")
@@ -148,7 +152,7 @@ def _check_selected_colliders(stage: Usd.Stage) -> Iterator[Finding]:
 
 
 def _check_count(stage: Usd.Stage, manifest: Manifest) -> Iterator[Finding]:
-    splats = stage.GetPrimAtPath(SPLATS_PATH)
-    if splats and splats.IsA(UsdVol.ParticleField3DGaussianSplat) and manifest.num_gaussians != count_particles(splats):
-        found = count_particles(splats)
+    environment = stage.GetPrimAtPath(ENVIRONMENT_PATH)
+    found = sum(map(count_particles, splat_prims(environment))) if environment else 0
+    if found and manifest.num_gaussians != found:
         yield error(MANIFEST_NAME, f"num_gaussians is {manifest.num_gaussians}, but there are {found}.")

@@ -10,6 +10,7 @@ from omni_gen3d.request import COLLISIONS
 from omni_gen3d.usd.appearance import stated_gain
 from omni_gen3d.usd.collider_checks import check_collider, is_collider
 from omni_gen3d.usd.findings import Finding, error
+from omni_gen3d.usd.moving import splat_prims
 from omni_gen3d.usd.root_layer import (
     CAMERAS_PATH,
     COLLIDER_RELATION,
@@ -48,9 +49,10 @@ def check_environment(stage: Usd.Stage) -> Iterator[Finding]:
     select_variants(stage, collision="none")
     for variant in variants_of(stage, "appearance"):
         select_variants(stage, appearance=variant)
-        problem = stated_gain(stage.GetPrimAtPath(SPLATS_PATH)).problem()
-        if problem is not None:
-            yield error(SPLATS_PATH, f"in the appearance '{variant}' {problem}")
+        for prim in splat_prims(environment):
+            problem = stated_gain(prim).problem()
+            if problem is not None:
+                yield error(prim.GetPath(), f"in the appearance '{variant}' {problem}")
     yield from stage_errors(stage)
 
 
