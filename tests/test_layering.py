@@ -57,7 +57,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "isaacsim": ("kit/",),
     "isaaclab": ("envs/",),
     "newton": ("envs/", "bench/newton_camera.py"),
-    "ovphysx": (),
+    "ovphysx": ("envs/player.py",),
     "ovstage": (),
     "triton": ("decoder/scan_triton.py",),
 }

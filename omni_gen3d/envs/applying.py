@@ -78,7 +78,7 @@ def apply_to_stage(
     Raises:
         InputError: There is no environment at ``root``, or it is an instance, whose parts cannot differ.
     """
-    from omni_gen3d.usd.overrides import override_colors, override_material, override_placement
+    from omni_gen3d.usd.overrides import override_colors, override_material, override_motion, override_placement
 
     is_changed = sample.appearance != Appearance()
     override_colors(stage, root, color_change(sample.appearance) if is_changed else None)
@@ -89,3 +89,5 @@ def apply_to_stage(
         None if contact is None else (contact.static_friction, contact.dynamic_friction, contact.restitution),
     )
     override_placement(stage, root, sample.placement.yaw, sample.placement.scale)
+    motion = sample.motion
+    override_motion(stage, root, motion.start, motion.speed, motion.removed)

@@ -10,13 +10,15 @@ from typing import TYPE_CHECKING, Any
 
 from omni_gen3d.envs.entry import Description, Filter, Pose
 from omni_gen3d.envs.plain import from_plain
-from omni_gen3d.envs.sample import Appearance, CameraChange, Contact, Placement, Sample
+from omni_gen3d.envs.sample import Appearance, CameraChange, Contact, Motion, Placement, Sample
 from omni_gen3d.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
 _MAX_CONFIG_BYTES = 2**20
+# As many moving parts as a generated scene has.
+MAX_PARTS = 16
 # As far as a stop may go: USD's exposure and a float32 colour both bear it.
 _STOPS = (-16.0, 16.0)
 
@@ -113,13 +115,35 @@ class CameraRanges:
 
 
 @dataclass(frozen=True, kw_only=True)
+class MotionRanges:
+    """See ``sample.Motion``.
+
+    Attributes:
+        start, speed: Ranges.
+        freeze: Probability that everything stands still, at its start.
+        remove: Probability of each moving part to be taken out.
+    """
+
+    start: Range = _ZERO
+    speed: Range = _ONE
+    freeze: float = 0.0
+    remove: float = 0.0
+
+    def __post_init__(self) -> None:
+        _expect_within("motion.speed", self.speed, 0.0, 100.0)
+        for name in ("freeze", "remove"):
+            if not 0 <= getattr(self, name) <= 1:
+                raise InputError(f"motion.{name} is {getattr(self, name):g}; a probability lies between 0 and 1.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Randomization:
     """What varies; what is not stated stays as it is.
 
     Attributes:
         environments: Which environments may be drawn.
         spawn: Draw one of the environment's spawn poses.
-        appearance, contact, placement, camera: Ranges; without ``contact`` the collider keeps its material.
+        appearance, contact, placement, camera, motion: Ranges; without ``contact`` the collider keeps its material.
     """
 
     environments: Filter = field(default_factory=Filter)
@@ -128,6 +152,7 @@ class Randomization:
     contact: ContactRanges | None = None
     placement: PlacementRanges = field(default_factory=PlacementRanges)
     camera: CameraRanges = field(default_factory=CameraRanges)
+    motion: MotionRanges = field(default_factory=MotionRanges)
 
 
 def load_randomization(path: Path | str) -> Randomization:
@@ -175,7 +200,7 @@ def draw(ranges: Randomization, environments: Sequence[Description], *, seed: in
             "ask for less."
         )
     # A stream for each part: a range that is added to one leaves the others' draws alone.
-    choice, spawn, appearance, contact, placement, camera = np.random.default_rng((seed, index)).spawn(6)
+    choice, spawn, appearance, contact, placement, camera, motion = np.random.default_rng((seed, index)).spawn(7)
     entry = wanted[int(choice.integers(len(wanted)))]
     placed = Placement(scale=ranges.placement.scale.draw(placement), yaw=ranges.placement.yaw.draw(placement))
     return Sample(
@@ -188,6 +213,7 @@ def draw(ranges: Randomization, environments: Sequence[Description], *, seed: in
         placement=placed,
         spawn=_draw_spawn(entry, placed, spawn) if ranges.spawn else None,
         camera=_draw_camera(ranges.camera, camera),
+        motion=_draw_motion(ranges.motion, motion),
     )
 
 
@@ -225,6 +251,14 @@ def _draw_camera(ranges: CameraRanges, rng: np.random.Generator) -> CameraChange
         rotation=(rotation.draw(rng), rotation.draw(rng), rotation.draw(rng)),
         noise=ranges.noise.draw(rng),
         latency=ranges.latency.draw(rng),
+    )
+
+
+def _draw_motion(ranges: MotionRanges, rng: np.random.Generator) -> Motion:
+    start, speed, stands = ranges.start.draw(rng), ranges.speed.draw(rng), rng.random() < ranges.freeze
+    gone = rng.random(MAX_PARTS) < ranges.remove
+    return Motion(
+        start=start, speed=0.0 if stands else speed, removed=tuple(i for i, is_gone in enumerate(gone) if is_gone)
     )
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omni_gen3d.envs.entry import Point, Pose
@@ -62,6 +62,21 @@ class Placement:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Motion:
+    """What moves, at another pace: at second ``s`` stands what was generated for second ``start + speed * s``.
+
+    Attributes:
+        start: Of what is shown at time 0 [s].
+        speed: Factor; 0 stands still.
+        removed: Numbers of the moving parts that are taken out; those that a scene lacks mean nothing.
+    """
+
+    start: float = 0.0
+    speed: float = 1.0
+    removed: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraChange:
     """How a camera differs from the one that was designed.
 
@@ -96,6 +111,7 @@ class Sample:
         placement: Of the whole scene.
         spawn: Where the robot starts, in the placed scene; None where none was asked for or the environment has none.
         camera: Of the robot's camera.
+        motion: Of what moves.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -108,6 +124,7 @@ class Sample:
     placement: Placement
     spawn: Pose | None
     camera: CameraChange
+    motion: Motion = field(default_factory=Motion)
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and scalars."""

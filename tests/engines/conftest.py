@@ -4,19 +4,25 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 from pxr import Gf, Usd, UsdGeom, UsdPhysics
 
-from omni_gen3d.types import GeneratedScene, SpawnPose
+from omni_gen3d.envs.player import NewtonPlayer, PhysxPlayer
+from omni_gen3d.types import DynamicScene, GeneratedScene, SpawnPose
 from omni_gen3d.usd import write_environment
+from omni_gen3d.usd.bodies import BodyTrack, read_tracks
+from omni_gen3d.usd.overrides import override_motion
 
 Point = tuple[float, float, float]
 Drop = Callable[..., np.ndarray]
 Roll = Callable[[Path, Sequence[SpawnPose]], np.ndarray]
 Engine = Callable[[Path, list[str], float], np.ndarray]
+PlayingEngine = Callable[[Path, list[str], float, Sequence[BodyTrack]], np.ndarray]
+Push = Callable[[PlayingEngine, Sequence[int]], np.ndarray]
 
 CLEARANCE_M = 0.3
 BALL_RADIUS_M = 0.1
@@ -60,6 +66,12 @@ def roll_in_physx(tmp_path: Path) -> Roll:
 def roll_in_newton(tmp_path: Path) -> Roll:
     """``roll(usd_path, poses)``: where balls are that rolled off at 2 m/s for 3 s, shape ``(N, 3)`` [m], in Newton."""
     return roller(tmp_path / "roll_newton.usda", step_newton)
+
+
+@pytest.fixture(params=["physx", "newton"])
+def playing_engine(request: pytest.FixtureRequest) -> PlayingEngine:
+    """An engine whose kinematic bodies a player moves."""
+    return {"physx": step_physx, "newton": step_newton}[request.param]
 
 
 def dropper(path: Path, engine: Engine) -> Drop:
@@ -123,7 +135,36 @@ def make_body(shape: UsdGeom.Gprim, position: Gf.Vec3d) -> UsdPhysics.RigidBodyA
     return UsdPhysics.RigidBodyAPI.Apply(shape.GetPrim())
 
 
-def step_physx(path: Path, bodies: list[str], duration: float) -> np.ndarray:
+@pytest.fixture
+def push(wagon_scene: GeneratedScene, tmp_path: Path) -> Push:
+    """``push(engine, removed)``: where a box of 20 cm, on the floor at y = 0, is after 2 s, ``(3,)`` [m].
+
+    The wagon of the scene drives from y = -1 to 0.98 in that time, unless it is removed.
+    """
+    assert isinstance(wagon_scene.gaussians, DynamicScene)
+    slow = replace(wagon_scene.gaussians, frames_per_second=1.5)
+    usd = write_environment(replace(wagon_scene, gaussians=slow), tmp_path / "env")
+
+    def run(engine: PlayingEngine, removed: Sequence[int]) -> np.ndarray:
+        path = tmp_path / f"push_{engine.__name__}_{len(removed)}.usda"
+        stage = compose(path, usd, 1)
+        box = UsdGeom.Cube.Define(stage, body_path(0))
+        box.CreateSizeAttr(0.2)
+        make_body(box, Gf.Vec3d(0, 0, 0.105))
+        override_motion(stage, "/Lab/env_0/Scene", removed=removed)
+        # Engines open files: what the session layer says becomes one.
+        session = path.with_suffix(".session.usda")
+        stage.GetSessionLayer().Export(str(session))
+        stage.GetRootLayer().subLayerPaths.append(session.name)
+        stage.GetRootLayer().Save()
+        tracks = read_tracks(stage)
+        assert [track.path for track in tracks] == ([] if removed else ["/Lab/env_0/Scene/Environment/Moving/wagon"])
+        return engine(path, [body_path(0)], 2.0, tracks)[0]
+
+    return run
+
+
+def step_physx(path: Path, bodies: list[str], duration: float, tracks: Sequence[BodyTrack] = ()) -> np.ndarray:
     """Step the stage in PhysX on the CPU; final positions of the bodies in their copies [m], shape ``(N, 3)``."""
     import ovphysx
     import ovstage
@@ -138,7 +179,9 @@ def step_physx(path: Path, bodies: list[str], duration: float) -> np.ndarray:
     stage.advance_write_floor(ordinal=1).wait()
     physx = ovphysx.PhysX()
     physx.wait_task(physx.attach_ovstage(stage, read_ordinal=1))
-    for _ in range(int(duration * STEPS_PER_SECOND)):
+    player = PhysxPlayer(physx, tracks)
+    for step in range(int(duration * STEPS_PER_SECOND)):
+        player.move(step / STEPS_PER_SECOND, 1 / STEPS_PER_SECOND)
         physx.step_sync(1 / STEPS_PER_SECOND)
     positions = [_physx_position(physx, SimObjectType.RIGID_BODY, body) for body in bodies]
     physx.wait_task(physx.detach_ovstage())
@@ -153,7 +196,7 @@ def _physx_position(physx, object_type, body: str) -> np.ndarray:
     return position.reshape(3)
 
 
-def step_newton(path: Path, bodies: list[str], duration: float) -> np.ndarray:
+def step_newton(path: Path, bodies: list[str], duration: float, tracks: Sequence[BodyTrack] = ()) -> np.ndarray:
     """Step the stage in Newton's XPBD on the CPU; final positions of the bodies in their copies [m], ``(N, 3)``."""
     import newton
 
@@ -164,8 +207,10 @@ def step_newton(path: Path, bodies: list[str], duration: float) -> np.ndarray:
     pipeline = newton.CollisionPipeline(model)
     contacts = pipeline.contacts()
     state, state_next, control = model.state(), model.state(), model.control()
-    for _ in range(int(duration * STEPS_PER_SECOND)):
+    player = NewtonPlayer(model, tracks)
+    for step in range(int(duration * STEPS_PER_SECOND)):
         state.clear_forces()
+        player.move(state, step / STEPS_PER_SECOND, 1 / STEPS_PER_SECOND)
         pipeline.collide(state, contacts)
         solver.step(state, state_next, control, contacts, 1 / STEPS_PER_SECOND)
         state, state_next = state_next, state

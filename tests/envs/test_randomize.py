@@ -15,13 +15,14 @@ from omni_gen3d.envs.randomize import (
     AppearanceRanges,
     CameraRanges,
     ContactRanges,
+    MotionRanges,
     PlacementRanges,
     Randomization,
     Range,
     draw,
     load_randomization,
 )
-from omni_gen3d.envs.sample import Appearance, CameraChange, Placement, Sample
+from omni_gen3d.envs.sample import Appearance, CameraChange, Motion, Placement, Sample
 from omni_gen3d.errors import InputError
 
 CONFIG = """
@@ -36,6 +37,7 @@ camera:
   rotation: [-0.02, 0.02]
   noise: [0, 0.05]
   latency: [0.0, 0.1]
+motion: {start: [0, 1], speed: [0.5, 2], freeze: 0.25, remove: 0.5}
 """
 
 
@@ -94,6 +96,7 @@ def test_a_config_says_what_varies(ranges: Randomization) -> None:
             noise=Range(0.0, 0.05),
             latency=Range(0.0, 0.1),
         ),
+        motion=MotionRanges(start=Range(0.0, 1.0), speed=Range(0.5, 2.0), freeze=0.25, remove=0.5),
     )
 
 
@@ -101,8 +104,8 @@ def test_nothing_stated_changes_nothing(tmp_path: Path, environments: list[Descr
     """Only the environment and the spawn pose are drawn from an empty file."""
     (tmp_path / "empty.yaml").write_text("")
     sample = draw(load_randomization(tmp_path / "empty.yaml"), environments, seed=1)
-    neutral = (Appearance(), None, Placement(), CameraChange())
-    assert (sample.appearance, sample.contact, sample.placement, sample.camera) == neutral
+    neutral = (Appearance(), None, Placement(), CameraChange(), Motion())
+    assert (sample.appearance, sample.contact, sample.placement, sample.camera, sample.motion) == neutral
     assert sample.spawn in environments[0].spawn_poses
     assert draw(Randomization(spawn=False), environments, seed=1).spawn is None
     assert draw(Randomization(), [environment(1, spawn_poses=())], seed=1).spawn is None
@@ -122,6 +125,8 @@ def test_nothing_stated_changes_nothing(tmp_path: Path, environments: list[Descr
         ("contact: {restitution: [0, 2]}", "between 0 and 1"),
         ("placement: {scale: 0}", "scale"),
         ("camera: {noise: -1}", "noise"),
+        ("motion: {speed: -1}", "speed"),
+        ("motion: {remove: 1.5}", "probability"),
         ("environments: {split: test}", "split"),
         ("environments: {tags: warehouse}", "list"),
         ("spawn: 1", "true or false"),
@@ -229,3 +234,16 @@ def test_what_is_no_record() -> None:
     for text in ("", "[]", "{}", "[" * 100_000):
         with pytest.raises(InputError):
             Sample.from_json(text)
+
+
+def test_motion_is_retimed_frozen_and_removed(ranges: Randomization, environments: list[Description]) -> None:
+    """About a quarter of the samples stand still, the others run at half to twice the pace, and about half of the parts
+    are gone; a record without motion, as earlier releases wrote them, plays everything."""
+    samples = [draw(ranges, environments, seed=5, index=i) for i in range(400)]
+    still = [sample for sample in samples if sample.motion.speed == 0]
+    assert 70 < len(still) < 130
+    assert all(0.5 <= s.motion.speed <= 2 and 0 <= s.motion.start <= 1 for s in samples if s not in still)
+    assert 0.45 < np.mean([0 in sample.motion.removed for sample in samples]) < 0.55
+    old = {key: value for key, value in samples[0].to_dict().items() if key != "motion"}
+    assert Sample.from_dict(old).motion == Motion()
+    assert Sample.from_json(samples[1].to_json()) == samples[1]
