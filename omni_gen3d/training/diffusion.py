@@ -1,4 +1,5 @@
-"""Training of the diffusion network: pictures from text, and videos from a first frame, a 3D cache and text.
+"""Training of the diffusion network: pictures from text, alone or completing what a 3D cache shows of them, and videos
+from a first frame, a 3D cache and text.
 
 The cache is warped with the depth network's own depth, brought to the true scale by its median as a depth map brought
 to a camera path would be; ground truth depth steers nothing.
@@ -28,8 +29,9 @@ from omni_gen3d.training.clips import (
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import psnr
 from omni_gen3d.training.preview import write_contact_sheet
+from omni_gen3d.training.turning import turning_cameras
 from omni_gen3d.training.worlds import compile_renderer, world_generator
-from omni_gen3d.video.cache3d import Warp, latent_coverage, warp
+from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, warp
 from omni_gen3d.video.depth import DepthNetwork, ray_image
 from omni_gen3d.video.diffusion import INPUT_CHANNELS, denoise, sample, warp_condition
 from omni_gen3d.video.imagine import VideoModel, draw_noise, picture_from_text
@@ -45,8 +47,10 @@ from omni_gen3d.video.tokenizer import (
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES
 
 DEFAULTS = TrainingConfig(minutes=8, batch_size=96, learning_rate=2e-3, ema_decay=0.997, log_every_s=60, pool_size=3000)
-_PICTURES_PER_STEP = 4  # pictures for each video of the batch
+_PICTURES_PER_STEP = 3  # pictures from text alone for each video and each completed picture of the batch
 _PICTURE_POOL = 20  # pictures for each video of the pool
+_COMPLETION_POOL = 5  # completions for each video of the pool
+_VALIDATION_COMPLETIONS = 16
 _PICTURES_PER_CHUNK = 64
 _CLIPS_PER_CHUNK = 16
 _VALIDATION_CLIPS = 16
@@ -90,15 +94,18 @@ def diffusion_loss(
     network: Callable[..., tuple[torch.Tensor]],
     latents: torch.Tensor,
     text: torch.Tensor,
-    condition: torch.Tensor | None,
+    condition: torch.Tensor,
     noise_level: tuple[float, float],
 ) -> torch.Tensor:
-    """EDM's weighted denoising error of a batch of pictures (no condition) or videos (given their first frame)."""
+    """EDM's weighted denoising error of a batch of pictures, or of videos, whose first frame is given.
+
+    ``condition`` is as in ``denoise``, zeros where the 3D cache covers nothing.
+    """
     mean, deviation = noise_level
     sigma = (torch.randn(len(latents), device=latents.device) * deviation + mean).exp()
     s = sigma.reshape(-1, 1, 1, 1, 1)
     kept = torch.rand(len(text), device=text.device) >= _TEXT_DROPOUT
-    first = None if condition is None else latents[:, :, :1]
+    first = latents[:, :, :1] if latents.shape[2] > 1 else None
     noisy = latents + s * torch.randn_like(latents)
     clean = denoise(network, noisy, sigma, first, condition, text * kept[:, None, None])
     error = (clean - latents).square() if first is None else (clean - latents)[:, :, 1:].square()
@@ -126,14 +133,14 @@ class _Material:
             return encode_text(captions, self.device).half()
 
     @torch.no_grad()
-    def warp_first_frame(self, clips: Clips) -> Warp:
-        """The first frame's cache with estimated depth of true median scale."""
+    def warp_first_frame(self, clips: Clips, camera_to_first: torch.Tensor) -> Warp:
+        """The first frame's cache, its depth estimated and of true median scale, seen from ``(B, L, 4, 4)`` [m]."""
         picture = clips.rgb[:, :, 0] * 2 - 1
         with self.autocast:
             log_depth, _ = self.depth(picture, ray_image(clips.intrinsics, *picture.shape[-2:]))
         estimate = log_depth.exp()
         scale = (clips.depth[:, 0] / estimate).flatten(1).median(1).values
-        return warp(picture, estimate * scale[:, None, None], clips.intrinsics, clips.camera_to_first)
+        return warp(picture, estimate * scale[:, None, None], clips.intrinsics, camera_to_first)
 
     @torch.no_grad()
     def pictures(self, generator: torch.Generator, rng: np.random.Generator) -> dict[str, torch.Tensor]:
@@ -142,6 +149,37 @@ class _Material:
         views, clips = sample_pictures(_PICTURES_PER_CHUNK, *size, generator, focal)
         captions = caption_pictures(views, clips, rng)
         return {"latents": self.encode(clips.rgb * 2 - 1).half(), "text": self.text(captions)}
+
+    @torch.no_grad()
+    def completions(
+        self, generator: torch.Generator, rng: np.random.Generator
+    ) -> tuple[dict[str, torch.Tensor], Clips, Warp]:
+        """Pictures of which one or two others know a part; the caption tells the first of those.
+
+        Returns:
+            The rows, the pictures as clips of one frame, and what is known of them.
+        """
+        config = self.config
+        views = sample_views(_PICTURES_PER_CHUNK, config.width, config.height, generator)
+        cameras, second_known = turning_cameras(views, generator)
+        # One camera at a time, as pictures are rendered: another size would compile the renderer anew.
+        view, first, second = (
+            render_clips(views, camera, config.height, config.width, chunk=_PICTURES_PER_CHUNK)
+            for camera in cameras.split(1, dim=1)
+        )
+        known = [
+            self.warp_first_frame(clips, torch.linalg.inv(clips.camera_to_first) @ view.camera_to_first)
+            for clips in (first, second)
+        ]
+        kept = second_known[:, None, None, None, None]
+        known[1] = Warp(known[1].rgb * kept, known[1].mask * kept, known[1].depth * kept)
+        seen = nearest(known)
+        rows = {
+            "latents": self.encode(view.rgb * 2 - 1).half(),
+            "condition": warp_condition(self.encode(seen.rgb), latent_coverage(seen.mask)).half(),
+            "text": self.text(caption_pictures(views, first, rng)),
+        }
+        return rows, view, seen
 
     @torch.no_grad()
     def clips(
@@ -154,7 +192,7 @@ class _Material:
         )
         cameras = along_trajectories(views, trajectory, config.num_frames, generator)
         clips = render_clips(views, cameras, config.height, config.width)
-        seen = self.warp_first_frame(clips)
+        seen = self.warp_first_frame(clips, clips.camera_to_first)
         rows = {
             "latents": self.encode(clips.rgb * 2 - 1).half(),
             "condition": warp_condition(self.encode(seen.rgb), latent_coverage(seen.mask)).half(),
@@ -183,6 +221,7 @@ def train_diffusion(
     generator = world_generator(config.seed * 1000 + 700 + host.rank, "train", host.device)
     rng = np.random.default_rng(config.seed * 1000 + host.rank)
     videos, pictures = Pool(config.pool_size), Pool(config.pool_size * _PICTURE_POOL)
+    completions = Pool(config.pool_size * _COMPLETION_POOL)
 
     def add_clips() -> None:
         videos.add(**material.clips(generator, rng)[0])
@@ -190,19 +229,28 @@ def train_diffusion(
     def add_pictures() -> None:
         pictures.add(**material.pictures(generator, rng))
 
+    def add_completions() -> None:
+        completions.add(**material.completions(generator, rng)[0])
+
     add_clips()
     add_pictures()
+    add_completions()
     filling_began = time.time()
     while time.time() - filling_began < _FILL_SHARE * config.minutes * 60:
         if videos.size < config.pool_size:
             add_clips()
         for _ in range(_CLIPS_PER_CHUNK * _PICTURE_POOL // _PICTURES_PER_CHUNK):
             add_pictures()
+        if videos.size % _PICTURES_PER_CHUNK < _CLIPS_PER_CHUNK:
+            for _ in range(_COMPLETION_POOL):
+                add_completions()
         if videos.size == config.pool_size and pictures.size == pictures.capacity:
             break
     heldout = world_generator(config.seed, "heldout", host.device)
     rows, truth, seen = material.clips(heldout, np.random.default_rng(0))
     rows = {name: value.float() for name, value in rows.items()}
+    partial, whole, known = material.completions(heldout, np.random.default_rng(0))
+    partial = {name: value[:_VALIDATION_COMPLETIONS].float() for name, value in partial.items()}
     prompts: list[str] = list(_SAMPLE_PROMPTS)
     steps = 0
 
@@ -210,15 +258,20 @@ def train_diffusion(
         with torch.autocast(host.device.type, torch.bfloat16):
             return network(*args, **kwargs)
 
+    def draw_pictures() -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """Latents, texts and conditions: a picture from text completes a view of which nothing is known."""
+        free, partly_known = pictures.draw(config.batch_size * _PICTURES_PER_STEP), completions.draw(config.batch_size)
+        latents, text = (torch.cat([free[name], partly_known[name]]).float() for name in ("latents", "text"))
+        condition = partly_known["condition"].float()
+        nothing = condition.new_zeros(len(free["latents"]), *condition.shape[1:])
+        return latents, text, torch.cat([nothing, condition])
+
     def step_loss(progress: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         nonlocal steps
         steps += 1
         if steps % 8 == 0:
-            add_clips() if steps % 16 == 0 else add_pictures()
-        drawn = pictures.draw(config.batch_size * _PICTURES_PER_STEP)
-        picture_loss = diffusion_loss(
-            network_in_bfloat16, drawn["latents"].float(), drawn["text"].float(), None, _PICTURE_NOISE
-        )
+            (add_clips, add_pictures, add_completions, add_pictures)[steps // 8 % 4]()
+        picture_loss = diffusion_loss(network_in_bfloat16, *draw_pictures(), _PICTURE_NOISE)
         drawn = videos.draw(config.batch_size)
         video_loss = diffusion_loss(
             network_in_bfloat16,
@@ -241,14 +294,26 @@ def train_diffusion(
             noise = draw_noise(len(prompts), 1, config.height, config.width, noise_from)
             text = material.text(prompts).float()
             made, _ = picture_from_text(model, text, noise, steps=24, guidance=3.0)
+            noise = draw_noise(_VALIDATION_COMPLETIONS, 1, config.height, config.width, noise_from)
+            completed = sample(network, noise, partial["text"], condition=partial["condition"], steps=12)
+            completed = decode_raw(tokenizer, to_raw_domain(tokenizer, completed)) / 2 + 0.5
         write_contact_sheet(made / 2 + 0.5, out / "pictures.png", columns=2)
         write_contact_sheet(
             torch.stack([truth.rgb[:, :, -1], seen.rgb[:, :, -1] / 2 + 0.5, decoded[:, :, -1]], 1).flatten(0, 1)[:24],
             out / "videos.png",
             columns=3,
         )
+        count = _VALIDATION_COMPLETIONS
+        write_contact_sheet(
+            torch.stack([known.rgb[:count, :, 0] / 2 + 0.5, completed[:, :, 0], whole.rgb[:count, :, 0]], 1).flatten(
+                0, 1
+            ),
+            out / "completions.png",
+            columns=3,
+        )
         hole = (seen.mask < 0.5)[:, :, 1:]
         return {
+            "known_psnr_db": psnr(completed, whole.rgb[:count], known.mask[:count] > 0.5),
             "psnr_db": psnr(decoded[:, :, 1:], truth.rgb[:, :, 1:]),
             "hole_psnr_db": psnr(decoded[:, :, 1:], truth.rgb[:, :, 1:], hole),
             "repeat_psnr_db": psnr(truth.rgb[:, :, :1].expand_as(truth.rgb)[:, :, 1:], truth.rgb[:, :, 1:]),

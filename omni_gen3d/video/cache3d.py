@@ -7,6 +7,7 @@ pixel coordinates on any plane, so only true depth edges fail.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -19,6 +20,8 @@ _DEPTH_SHARPNESS = 50.0
 # Pixels that gather less bilinear weight than this are holes.
 _MIN_COVERAGE = 0.3
 _NEAR = 0.02
+# Two pictures whose depths differ by less than this factor show the same surface.
+_SAME_SURFACE = 1.05
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,20 @@ def warp(rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, camer
     mask = gathered[:, 5:] > _MIN_COVERAGE
     merged = torch.where(mask, gathered[:, :4] / gathered[:, 4:5].clamp(min=1e-20), 0.0)
     return Warp(rgb=merged[:, :3], mask=mask.float(), depth=merged[:, 3:])
+
+
+def nearest(warps: Sequence[Warp]) -> Warp:
+    """What several pictures know together: at each pixel the nearest of them, the earlier where two agree."""
+    merged = warps[0]
+    for other in warps[1:]:
+        unknown, nearer = merged.mask == 0, other.depth < merged.depth / _SAME_SURFACE
+        taken = (other.mask > 0) & (unknown | nearer)
+        merged = Warp(
+            rgb=torch.where(taken, other.rgb, merged.rgb),
+            mask=torch.where(taken, other.mask, merged.mask),
+            depth=torch.where(taken, other.depth, merged.depth),
+        )
+    return merged
 
 
 def latent_coverage(mask: torch.Tensor) -> torch.Tensor:

@@ -31,6 +31,8 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(diffusion, "_PICTURES_PER_CHUNK", 2)
         patch.setattr(diffusion, "_CLIPS_PER_CHUNK", 1)
         patch.setattr(diffusion, "_PICTURE_POOL", 2)
+        patch.setattr(diffusion, "_COMPLETION_POOL", 2)
+        patch.setattr(diffusion, "_VALIDATION_COMPLETIONS", 2)
         patch.setattr(diffusion, "_PICTURES_PER_STEP", 1)
         patch.setattr(diffusion, "_SAMPLE_PROMPTS", ("a warehouse",))
         tokenizer.train_tokenizer(replace(tokenizer.DEFAULTS, pool_size=1, **TOY), HOST, out / "tokenizer", None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 
 from omni_gen3d.geometry import intrinsics_from_focal
-from omni_gen3d.video.cache3d import latent_coverage, reliable_pixels, warp
+from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, reliable_pixels, warp
 
 HEIGHT, WIDTH, FOCAL = 16, 24, 20.0
 
@@ -81,3 +81,17 @@ def test_coverage_is_the_mean_of_each_cell():
     assert coverage.shape == (1, 8, 3, 2, 3)
     assert float(coverage[0, 4, 2, 1, 2]) == float(mask[0, 0, 13, 8:, 16:].mean())
     assert float(coverage[0, 5, 0, 0, 1]) == float(mask[0, 0, 0, :8, 8:16].mean())
+
+
+def test_several_pictures_show_the_nearest_of_what_they_know():
+    """A hole of the first is filled from the second; where both know, the clearly nearer wins and else the first."""
+
+    def known(value: float, depth: list[float]) -> Warp:
+        depths = torch.tensor(depth).reshape(1, 1, 1, 1, -1)
+        covered = (depths > 0).float()
+        return Warp(rgb=(value * covered).expand(-1, 3, -1, -1, -1), mask=covered, depth=depths)
+
+    seen = nearest([known(0.2, [2.0, 0.0, 2.0, 2.0, 0.0]), known(0.8, [2.05, 3.0, 1.0, 1.98, 0.0])])
+    torch.testing.assert_close(seen.rgb[0, 0, 0, 0], torch.tensor([0.2, 0.8, 0.8, 0.2, 0.0]))
+    torch.testing.assert_close(seen.depth[0, 0, 0, 0], torch.tensor([2.0, 3.0, 1.0, 2.0, 0.0]))
+    torch.testing.assert_close(seen.mask[0, 0, 0, 0], torch.tensor([1.0, 1.0, 1.0, 1.0, 0.0]))
