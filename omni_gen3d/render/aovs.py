@@ -14,7 +14,18 @@ from omni_gen3d.render.cpu import PlacedSplats, View, draw_splats
 from omni_gen3d.render.meshes import Lighting, MeshBatch, draw_meshes
 from omni_gen3d.render.surface import splat_surface
 
-Aov = Literal["color", "depth", "distance", "normal", "alpha", "prim_id", "instance_id", "semantic_id"]
+Aov = Literal[
+    "color",
+    "depth",
+    "distance",
+    "normal",
+    "alpha",
+    "median_depth",
+    "prim_id",
+    "instance_id",
+    "semantic_id",
+    "motion",
+]
 AOVS: tuple[Aov, ...] = get_args(Aov)
 
 # The first rows of every table of labels.
@@ -47,6 +58,15 @@ class PlacedMeshes:
     tags: Sequence[Tags]
 
 
+@dataclass(frozen=True)
+class Earlier:
+    """From where ``motion`` counts: the camera, and where each splat set and each mesh was, ``(4, 4)``, float64."""
+
+    view: View
+    splats: Sequence[np.ndarray]
+    meshes: Sequence[np.ndarray]
+
+
 def draw(
     view: View,
     splats: Sequence[PlacedSplats],
@@ -56,6 +76,7 @@ def draw(
     lighting: Lighting,
     background: Sequence[float],
     aovs: Sequence[Aov],
+    earlier: Earlier | None = None,
 ) -> dict[Aov, np.ndarray]:
     """Draw one view.
 
@@ -72,6 +93,7 @@ def draw(
         lighting: What shines on the meshes; splats shine by themselves.
         background: RGB behind everything.
         aovs: What is wanted.
+        earlier: From where ``motion`` counts; None counts from now.
     """
     solid = draw_meshes(meshes.batch, meshes.to_world, view, lighting)
     behind = solid.color
@@ -86,6 +108,19 @@ def draw(
     if "distance" in aovs:
         rays = pixel_rays(torch.from_numpy(view.intrinsics), view.height, view.width).numpy()
         found["distance"] = (depth * np.linalg.norm(rays, axis=-1)).astype(np.float32)
+    if "median_depth" in aovs:
+        found["median_depth"] = np.where(on_mesh, solid.depth, picture.median_depth)
+    if "motion" in aovs:
+        found["motion"] = np.zeros((*depth.shape, 2), np.float32)
+        if earlier is not None:
+            for shown, places, before in (
+                (np.where(on_mesh, -1, picture.owner), [item.to_world for item in splats], earlier.splats),
+                (np.where(on_mesh, solid.owner, -1), meshes.to_world, earlier.meshes),
+            ):
+                for number in np.unique(shown[shown >= 0]):
+                    pixels = shown == number
+                    moved = pixel_motion(pixels, depth[pixels], view, places[number], earlier.view, before[number])
+                    found["motion"][pixels] = moved
     if "normal" in aovs:
         found["normal"] = np.where(on_mesh[..., None], solid.normal, splat_normal)
     ids: tuple[tuple[Aov, int], ...] = (("prim_id", -1), ("instance_id", -1), ("semantic_id", BACKGROUND))
@@ -103,6 +138,34 @@ def draw(
             known, _tagged(labels.tags, "semantic_id", BACKGROUND)[proxy.owner], found["semantic_id"]
         )
     return {name: found[name] for name in aovs}
+
+
+def pixel_motion(
+    pixels: np.ndarray, depth: np.ndarray, view: View, to_world: np.ndarray, earlier: View, before: np.ndarray
+) -> np.ndarray:
+    """How far what some pixels show has come since an earlier camera saw it.
+
+    Args:
+        pixels: Which, shape ``(H, W)``, bool; all show one rigid thing.
+        depth: What they show lies at [m], shape ``(M,)``.
+        view: The camera.
+        to_world: Where the thing is.
+        earlier: The earlier camera.
+        before: Where the thing was.
+
+    Returns:
+        To the right and down [pixels], float32, shape ``(M, 2)``; 0 where it was before the earlier near plane.
+    """
+    row, column = np.nonzero(pixels)
+    now = np.stack([column + 0.5, row + 0.5], 1)
+    lens, lens_before = view.intrinsics, earlier.intrinsics
+    rays = (now - lens[:2, 2]) / lens[(0, 1), (0, 1)]
+    seen = np.concatenate([rays * depth[:, None], depth[:, None], np.ones((len(depth), 1))], 1)
+    local = np.linalg.solve(view.world_to_camera @ to_world, seen.T)
+    then = (earlier.world_to_camera @ before @ local)[:3].T
+    in_view = then[:, 2] >= earlier.near
+    place = then[:, :2] / np.where(in_view, then[:, 2], 1)[:, None] * lens_before[(0, 1), (0, 1)] + lens_before[:2, 2]
+    return np.where(in_view[:, None], now - place, 0).astype(np.float32)
 
 
 def _tagged(tags: Sequence[Tags], name: str, nothing: int) -> np.ndarray:

@@ -54,6 +54,10 @@ class SplatArrays:
         fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
         return SplatArrays(*(tensor.detach().cpu().float().contiguous().numpy() for tensor in fields))
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in vars(self).values())
+
     def __len__(self) -> int:
         return len(self.means)
 

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import partial
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -15,21 +14,25 @@ import numpy as np
 import torch
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.render.aovs import AOVS, Aov, PlacedMeshes, draw
-from omni_gen3d.render.cpu import PlacedSplats, View
-from omni_gen3d.render.index import RenderIndex, Rprim, SyncCounts
+from omni_gen3d.render.aovs import AOVS, Aov
+from omni_gen3d.render.backend import Backend as Drawer
+from omni_gen3d.render.backend import CpuBackend, Moment, Shot, World
+from omni_gen3d.render.index import RenderIndex, SyncCounts
 from omni_gen3d.render.meshes import HEADLIGHT, Lighting, MeshBatch
-from omni_gen3d.render.threads import side_by_side
-from omni_gen3d.render.view import resize_cameras
+from omni_gen3d.render.view import camera_rows, resize_cameras
 from omni_gen3d.types import Cameras
 from omni_gen3d.usd.cameras import read_view
 from omni_gen3d.usd.imaging import time_code
 
 Backend = Literal["auto", "cuda", "cpu"]
+# One path for all cameras, one for each, or the different paths and which of them each camera looks into.
+Environments = str | Sequence[str] | tuple[Sequence[str], torch.Tensor]
 MAX_SIDE = 8192
 # All pixels of one call, so that a slip of the size ends in an error and not in the swap file.
 MAX_PIXELS = 1 << 28
 _NEAR_M, _FAR_M = 0.05, 500.0
+# Detail finer than this is merged [pixels]; what bench render measures it to cost in quality is in docs/benchmarks.md.
+DETAIL_PX = 1.5
 
 
 @dataclass(frozen=True)
@@ -39,27 +42,19 @@ class Frame:
     Attributes:
         aovs: By name, C pictures each: ``color`` ``(C, H, W, 3)`` in [0, 1]; ``depth`` along z and ``distance`` from
             the camera [m], 0 where nothing is; ``normal`` in the stage's axes, towards the camera, ``(C, H, W, 3)``;
-            ``alpha``; ``prim_id``, ``instance_id`` and ``semantic_id``, int32, the first two -1 where nothing is. numpy
-            arrays from the cpu backend, tensors on the device from cuda.
+            ``alpha``; ``median_depth`` of the centre of the splat that is shown [m]; ``prim_id``, ``instance_id`` and
+            ``semantic_id``, int32, the first two -1 where nothing is; ``motion`` to the right and down since an earlier
+            frame [pixels], ``(C, H, W, 2)``, 0 where nothing is. numpy arrays from the cpu backend, tensors on the
+            device from cuda.
         prim_paths: Path of the prim with each ``prim_id``.
         labels: Label with each ``semantic_id``; the first two are BACKGROUND and UNLABELLED.
+        moment: Where everything was, for the ``motion`` of a later frame; None unless this one has ``motion`` too.
     """
 
     aovs: dict[Aov, Any]
     prim_paths: tuple[str, ...]
     labels: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class _World:
-    """What cameras that look into one environment see, apart from where it is."""
-
-    version: int
-    splats: tuple[Rprim, ...]
-    meshes: tuple[Rprim, ...]
-    batch: MeshBatch
-    colliders: tuple[Rprim, ...]
-    collider_batch: MeshBatch | None
+    moment: Moment | None
 
 
 class SplatRenderDelegate:
@@ -78,11 +73,12 @@ class SplatRenderDelegate:
 
         Args:
             stage: A ``Usd.Stage``, composed, with the payloads that are to be seen loaded.
-            backend: ``auto`` takes cuda where torch sees a device. The cuda backend draws splats only.
+            backend: ``auto`` takes cuda where torch sees a device.
             purposes: Of the prims that are drawn: ``default``, ``render``, ``proxy``, ``guide``.
 
         Raises:
             InputError: The backend is unknown or cannot run here, or a purpose is unknown.
+            MissingDependencyError: The kernels of the cuda backend have to be built and there is no compiler.
         """
         if backend not in get_args(Backend):
             raise InputError(f"backend is {backend!r}; allowed are 'auto', 'cuda' and 'cpu'.")
@@ -91,10 +87,12 @@ class SplatRenderDelegate:
         unknown = set(purposes) - {"default", "render", "proxy", "guide"}
         if unknown:
             raise InputError(f"purposes holds {sorted(unknown)}; allowed are default, render, proxy and guide.")
-        self.backend = "cuda" if backend != "cpu" and torch.cuda.is_available() else "cpu"
+        self._drawer = _open_backend("cuda" if backend != "cpu" and torch.cuda.is_available() else "cpu")
+        self.backend = self._drawer.name
         self._stage = stage
-        self._index = RenderIndex(stage, purposes)
-        self._worlds: dict[tuple[str, bool], _World] = {}
+        self._index = RenderIndex(stage, purposes, self._drawer.keep)
+        self._worlds: dict[tuple[str, bool], World] = {}
+        self._roots: tuple[Any, list[str], torch.Tensor] | None = None
 
     def __enter__(self) -> SplatRenderDelegate:
         return self
@@ -131,8 +129,10 @@ class SplatRenderDelegate:
         time: float | None = None,
         aovs: Sequence[Aov] = ("color", "depth"),
         size: tuple[int, int] | None = None,
-        environments: str | Sequence[str] = "/",
+        environments: Environments = "/",
         background: tuple[float, float, float] = (0.0, 0.0, 0.0),
+        detail: float = DETAIL_PX,
+        since: Frame | None = None,
     ) -> Frame:
         """Draw what cameras see.
 
@@ -141,44 +141,96 @@ class SplatRenderDelegate:
 
         Args:
             cameras: Paths of Camera prims, whose aperture fills the picture and whose clipping range cuts; or cameras
-                in the axes of the stage, in metres, which see from 0.05 to 500 m.
+                in the axes of the stage, in metres, which see from 0.05 to 500 m; on the device nothing is copied.
             time: Time code of the stage; None for what has no time.
             aovs: Which pictures.
             size: Width and height [pixels]; may be left out for ``Cameras``.
-            environments: Path of the prim at or below which a camera sees everything, one for all or one each. Lights
-                shine from inside of an environment only.
+            environments: Path of the prim at or below which a camera sees everything, one for all or one each; or a
+                pair of different paths and an integer tensor ``(C,)`` that says which of them each camera looks into.
+                Lights shine from inside of an environment only.
             background: RGB behind everything, in [0, 1].
+            detail: Splats that a camera sees closer together than this are drawn as one [pixels]; 0 draws every one.
+            since: An earlier frame of the same number of cameras, with ``motion``, from which ``motion`` counts; None
+                counts from this one, which is 0 everywhere.
 
         Raises:
             InputError: A camera, an environment or an argument cannot be used, or a prim cannot be read.
         """
-        self._check(aovs, background)
-        views = self._views(cameras, time, size)
-        roots = [environments] * len(views) if isinstance(environments, str) else list(environments)
-        if len(roots) != len(views):
-            raise InputError(f"environments names {len(roots)} for {len(views)} cameras; give one, or one for each.")
+        self._check(aovs, background, detail)
+        rows, shape = self._cameras(cameras, time, size)
+        roots, looks_into = self._environments(environments, len(rows))
         self._index.sync(time)
-        for root in dict.fromkeys(roots):
+        for root in roots:
             if not self._stage.GetPrimAtPath(root):
                 raise InputError(f"environment {root!r} is no prim of the stage.")
-        if self.backend == "cuda":
-            pictures = self._draw_on_cuda(views, roots, aovs, background)
-        else:
-            pictures = self._draw_on_cpu(views, roots, aovs, background)
-        return Frame(pictures, tuple(self._index.prim_paths), tuple(self._index.labels))
+        moves = "motion" in aovs
+        earlier = since.moment if moves and since is not None else None
+        if moves and since is not None and (earlier is None or len(earlier.cameras) != len(rows)):
+            raise InputError(
+                f"since must be a frame of {len(rows)} cameras that was drawn with 'motion' among its aovs."
+            )
+        shot = Shot(
+            cameras=rows,
+            worlds=[self._world(root, with_labels="semantic_id" in aovs) for root in roots],
+            lightings=[self._lighting(root) for root in roots],
+            looks_into=looks_into,
+            size=shape,
+            aovs=aovs,
+            background=background,
+            detail=detail,
+            since=earlier,
+        )
+        pictures = self._drawer.draw(shot, self._index)
+        return Frame(
+            pictures,
+            tuple(self._index.prim_paths),
+            tuple(self._index.labels),
+            Moment(rows, self._index.places()) if moves else None,
+        )
 
     # ---------------------------------------------------------------------------------------------------- door
 
-    def _check(self, aovs: Sequence[Aov], background: Sequence[float]) -> None:
+    def _check(self, aovs: Sequence[Aov], background: Sequence[float], detail: float) -> None:
         unknown = [aov for aov in aovs if aov not in AOVS]
         if unknown or not aovs:
             raise InputError(f"aovs is {tuple(aovs)}; name at least one of {', '.join(AOVS)}.")
         if len(background) != 3 or not all(0 <= value <= 1 for value in background):
             raise InputError(f"background is {background}; it must be three numbers in [0, 1].")
+        if not 0 <= detail <= MAX_SIDE:
+            raise InputError(f"detail is {detail}; it is in pixels, from 0 to {MAX_SIDE}.")
 
-    def _views(
+    def _environments(self, environments: Environments, cameras: int) -> tuple[list[str], torch.Tensor]:
+        """The different roots, and which of them each camera looks into."""
+        if self._roots is not None and self._roots[0] is environments and len(self._roots[2]) == cameras:
+            return self._roots[1:]
+        if isinstance(environments, str):
+            roots, looks_into = [environments], torch.zeros(cameras, dtype=torch.int32)
+        elif len(environments) == 2 and isinstance(environments[1], torch.Tensor):
+            roots, looks_into = list(environments[0]), environments[1].int()
+            if looks_into.shape != (cameras,) or not roots:
+                raise InputError(
+                    f"environments assigns {tuple(looks_into.shape)} to {len(roots)} paths; give {cameras}."
+                )
+            if cameras and not 0 <= int(looks_into.min()) <= int(looks_into.max()) < len(roots):
+                raise InputError(f"environments names {len(roots)} paths and assigns others.")
+            return roots, looks_into
+        else:
+            if len(environments) != cameras:
+                raise InputError(
+                    f"environments names {len(environments)} for {cameras} cameras; give one, or one for each."
+                )
+            numbers: dict[str, int] = {}
+            looks_into = torch.tensor([numbers.setdefault(str(root), len(numbers)) for root in environments])
+            roots, looks_into = list(numbers), looks_into.int()
+        looks_into = looks_into.to(self._drawer.device)
+        # A tuple cannot change behind our back; whoever passes the same one again is not asked again.
+        self._roots = (environments, roots, looks_into) if isinstance(environments, str | tuple) else None
+        return roots, looks_into
+
+    def _cameras(
         self, cameras: str | Sequence[str] | Cameras, time: float | None, size: tuple[int, int] | None
-    ) -> list[View]:
+    ) -> tuple[torch.Tensor, tuple[int, int]]:
+        """Rows of cameras, and the size of the pictures."""
         count = 1 if isinstance(cameras, str) else len(cameras)
         if size is None and isinstance(cameras, Cameras):
             size = (cameras.width, cameras.height)
@@ -193,14 +245,18 @@ class SplatRenderDelegate:
         if isinstance(cameras, Cameras):
             if (width, height) != (cameras.width, cameras.height):
                 cameras = resize_cameras(cameras, width, height)
-            if not (torch.isfinite(cameras.world_to_camera).all() and torch.isfinite(cameras.intrinsics).all()):
-                raise InputError("the cameras hold NaN or infinite values; all must be finite.")
-            poses, lenses = (t.double().cpu().numpy() for t in (cameras.world_to_camera, cameras.intrinsics))
-            if (lenses[:, (0, 1), (0, 1)] <= 0).any() or lenses[:, 0, 1].any():
+            rows = camera_rows(cameras.world_to_camera, cameras.intrinsics, _NEAR_M, _FAR_M)
+            # One question to the device: what is not finite does not compare either.
+            fine = (
+                (rows.abs() < torch.inf).all() & (rows[:, 12:14] > 0).all() & (cameras.intrinsics[:, 0, 1] == 0).all()
+            )
+            if not fine:
+                if not torch.isfinite(rows).all():
+                    raise InputError("the cameras hold NaN or infinite values; all must be finite.")
                 raise InputError("the cameras' focal lengths must be positive and their skew 0.")
-            return [View(pose, lens, width, height, _NEAR_M, _FAR_M) for pose, lens in zip(poses, lenses, strict=True)]
+            return rows, (width, height)
         metres = self._index.metres
-        views = []
+        rows = []
         for path in [cameras] if isinstance(cameras, str) else cameras:
             prim = self._stage.GetPrimAtPath(path)
             if not prim:
@@ -208,43 +264,13 @@ class SplatRenderDelegate:
             seen = read_view(prim, time_code(time), width, height)
             pose = seen.camera_to_world.copy()
             pose[:3, 3] *= metres
-            views.append(
-                View(np.linalg.inv(pose), seen.intrinsics, width, height, seen.near * metres, seen.far * metres)
-            )
-        return views
+            poses, lenses = (torch.from_numpy(matrix)[None] for matrix in (np.linalg.inv(pose), seen.intrinsics))
+            rows.append(camera_rows(poses, lenses, seen.near * metres, seen.far * metres))
+        return torch.cat(rows), (width, height)
 
     # ------------------------------------------------------------------------------------------------- drawing
 
-    def _draw_on_cpu(
-        self, views: Sequence[View], roots: Sequence[str], aovs: Sequence[Aov], background: Sequence[float]
-    ) -> dict[Aov, Any]:
-        tasks = {}
-        for root in dict.fromkeys(roots):
-            world = self._world(root, with_labels="semantic_id" in aovs)
-            splats = [PlacedSplats(self._index.splats_of(r), r.to_world, r.gain) for r in world.splats]
-            tags = [rprim.tags for rprim in world.splats]
-            meshes = _placed(world.batch, world.meshes)
-            labels = None if world.collider_batch is None else _placed(world.collider_batch, world.colliders)
-            lighting = self._lighting(root)
-            for i in [i for i, other in enumerate(roots) if other == root]:
-                tasks[i] = partial(draw, views[i], splats, tags, meshes, labels, lighting, background, aovs)
-        pictures = side_by_side([tasks[i] for i in range(len(views))])
-        return {aov: np.stack([picture[aov] for picture in pictures]) for aov in aovs}
-
-    def _draw_on_cuda(
-        self, views: Sequence[View], roots: Sequence[str], aovs: Sequence[Aov], background: Sequence[float]
-    ) -> dict[Aov, Any]:
-        from omni_gen3d.render.placed import draw_on_cuda
-
-        worlds = {}
-        for root in dict.fromkeys(roots):
-            world = self._world(root, with_labels=False)
-            if world.meshes:
-                raise InputError(f"{world.meshes[0].path} is a mesh; the cuda backend draws splats only, use 'cpu'.")
-            worlds[root] = [PlacedSplats(self._index.splats_of(r), r.to_world, r.gain) for r in world.splats]
-        return draw_on_cuda(views, [worlds[root] for root in roots], aovs, background)
-
-    def _world(self, root: str, with_labels: bool) -> _World:
+    def _world(self, root: str, with_labels: bool) -> World:
         """What is below ``root``, put together again only when the index says that it may differ."""
         known = self._worlds.get((root, with_labels))
         if known is not None and known.version == self._index.version:
@@ -254,13 +280,14 @@ class SplatRenderDelegate:
         meshes = tuple(rprim for rprim in shown if rprim.drawable.kind == "mesh")
         targets = dict.fromkeys(path for rprim in splats for path in rprim.colliders) if with_labels else {}
         colliders = tuple(r for path in targets for r in self._index.below(path) if r.drawable.kind == "mesh")
-        world = _World(
+        world = World(
+            root,
             self._index.version,
             splats,
             meshes,
             MeshBatch.of([self._index.surface_of(rprim) for rprim in meshes]),
             colliders,
-            MeshBatch.of([self._index.surface_of(rprim) for rprim in colliders]) if colliders else None,
+            MeshBatch.of([self._index.surface_of(rprim) for rprim in colliders]),
         )
         self._worlds = {key: old for key, old in self._worlds.items() if old.version == self._index.version}
         self._worlds[root, with_labels] = world
@@ -284,6 +311,11 @@ class SplatRenderDelegate:
         return Lighting(ambient * scale, toward, colors * scale)
 
 
-def _placed(batch: MeshBatch, rprims: Sequence[Rprim]) -> PlacedMeshes:
-    to_world = np.array([rprim.to_world for rprim in rprims], np.float64).reshape(-1, 4, 4)
-    return PlacedMeshes(batch, to_world, [rprim.tags for rprim in rprims])
+def _open_backend(name: str) -> Drawer:
+    if name == "cpu":
+        return CpuBackend()
+    from omni_gen3d.render.gpu.backend import GpuBackend
+    from omni_gen3d.render.gpu.library import library_for
+
+    device = torch.device("cuda", torch.cuda.current_device())
+    return GpuBackend(device, library_for(device))

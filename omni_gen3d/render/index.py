@@ -7,15 +7,16 @@ is composed anew from the same layers keeps its own.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from enum import Flag, auto
+from typing import Any, Protocol
 
 import numpy as np
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.render.aovs import Tags
-from omni_gen3d.render.cpu import SplatArrays
+from omni_gen3d.types import Gaussians
 from omni_gen3d.usd import imaging
 from omni_gen3d.usd.appearance import EXPOSURE, TINT, read_gain
 from omni_gen3d.usd.lights import Light, read_light
@@ -53,8 +54,19 @@ class Rprim:
     colliders: tuple[str, ...] = ()
 
     @property
+    def key(self) -> tuple[str, int]:
+        return self.path, self.drawable.instance
+
+    @property
     def tags(self) -> Tags:
         return Tags(self.prim_id, self.drawable.instance, self.semantic_id)
+
+
+class Shape(Protocol):
+    """What a backend keeps of a set of Gaussians."""
+
+    @property
+    def nbytes(self) -> int: ...
 
 
 @dataclass
@@ -79,16 +91,19 @@ class RenderIndex:
         labels: Semantic label with each id.
         metres: Length of the unit of the stage [m].
         version: Rises when rprims come, go, appear, vanish or change their shape.
+        placement: Rises when one moves or changes its look or its label, or a light changes.
     """
 
-    def __init__(self, stage, purposes: Iterable[str]) -> None:
+    def __init__(self, stage, purposes: Iterable[str], keep: Callable[[Gaussians], Shape]) -> None:
+        """Walk a stage; ``keep`` makes of a set of Gaussians what is kept of it."""
         self._stage = stage
+        self._keep = keep
         self._purposes = frozenset(purposes)
         self._listener = imaging.StageListener(stage)
         self._lights: dict[str, object] = {}
         self._read_lights: list[tuple[str, Light]] | None = None
         self._below: dict[str, dict[tuple[str, int], None]] = {}
-        self._shapes: dict[str, SplatArrays | Surface] = {}
+        self._shapes: dict[str, Shape] = {}
         self._shapes_may_be_unused = False
         self._time: float | None = None
         self.rprims: dict[tuple[str, int], Rprim] = {}
@@ -97,6 +112,7 @@ class RenderIndex:
         self._prim_ids: dict[str, int] = {}
         self.labels: list[str] = ["BACKGROUND", "UNLABELLED"]
         self.version = 0
+        self.placement = 0
         self.metres = imaging.metres_per_unit(stage)
         self._dirty: dict[tuple[str, int], None] = {}
         self._walk("/")
@@ -116,7 +132,8 @@ class RenderIndex:
         if changes:
             self._apply(changes)
         if time != self._time:
-            self._time, self._read_lights = time, None
+            self._time = time
+            self._forget_lights()
             for key, rprim in self.rprims.items():
                 if rprim.timed:
                     self._mark(key, rprim.timed)
@@ -132,11 +149,13 @@ class RenderIndex:
         """Rprims at or below a path."""
         return (self.rprims[key] for key in self._below.get(root, ()))
 
-    def splats_of(self, rprim: Rprim) -> SplatArrays:
-        """The shape of a splat rprim, read when it is first wanted."""
-        shape = self._shape_of(rprim)
-        assert isinstance(shape, SplatArrays)
-        return shape
+    def places(self) -> dict[tuple[str, int], np.ndarray]:
+        """Where every rprim is."""
+        return {key: rprim.to_world for key, rprim in self.rprims.items()}
+
+    def splats_of(self, rprim: Rprim) -> Any:
+        """What the backend keeps of a splat rprim, read when it is first wanted."""
+        return self._shape_of(rprim)
 
     def surface_of(self, rprim: Rprim) -> Surface:
         """The shape of a mesh rprim, read when it is first wanted."""
@@ -154,7 +173,7 @@ class RenderIndex:
 
     def shape_bytes(self) -> int:
         """Memory of all shapes that are loaded."""
-        return sum(array.nbytes for shape in self._shapes.values() for array in vars(shape).values())
+        return sum(shape.nbytes for shape in self._shapes.values())
 
     # ------------------------------------------------------------------------------------------------- changes
 
@@ -167,7 +186,7 @@ class RenderIndex:
                 self._mark(key, Dirty.GEOMETRY)
         for path, names in changes.changed.items():
             if path in self._lights or any(light.startswith(path + "/") for light in self._lights):
-                self._read_lights = None
+                self._forget_lights()
             if any(name.startswith(("inputs:", "material:binding")) for name in names) and path not in self._lights:
                 for key, rprim in self.rprims.items():
                     if rprim.drawable.kind == "mesh":
@@ -183,6 +202,10 @@ class RenderIndex:
             roots = {"/"}
         for path in roots:
             self._walk(path)
+
+    def _forget_lights(self) -> None:
+        self._read_lights = None
+        self.placement += 1
 
     def _mark(self, key: tuple[str, int], dirt: Dirty) -> None:
         if dirt:
@@ -204,7 +227,7 @@ class RenderIndex:
             self._forget(key)
         for light in [light for light in self._lights if light == path or light.startswith(path.rstrip("/") + "/")]:
             del self._lights[light]
-        self._read_lights = None
+        self._forget_lights()
         self.version += 1
         self._shapes_may_be_unused = True
         for found in imaging.walk(root) if root is not None else ():
@@ -243,6 +266,7 @@ class RenderIndex:
 
     def _sync(self, rprim: Rprim) -> None:
         when, drawable, dirt = imaging.time_code(self._time), rprim.drawable, rprim.dirty
+        self.placement += 1
         if dirt & Dirty.TRANSFORM:
             self.counts.transforms += 1
             matrix = imaging.world_matrix(drawable, when)
@@ -271,14 +295,14 @@ class RenderIndex:
             rprim.colliders = imaging.colliders_of(drawable.prim) if drawable.kind == "splats" else ()
         rprim.dirty = Dirty.CLEAN
 
-    def _shape_of(self, rprim: Rprim) -> SplatArrays | Surface:
+    def _shape_of(self, rprim: Rprim) -> Shape:
         shape = self._shapes.get(rprim.source)
         if shape is None:
             prim = rprim.drawable.prim
             if rprim.drawable.kind == "splats":
                 gaussians = read_stored_splats(prim, imaging.plain_time(prim, self._time))
                 gaussians.validate()
-                shape = SplatArrays.of(gaussians)
+                shape = self._keep(gaussians)
                 self.counts.splats_loaded += 1
             else:
                 shape = read_surface(prim, imaging.time_code(self._time))

@@ -29,6 +29,10 @@ class Surface:
     normals: np.ndarray
     colors: np.ndarray
 
+    @property
+    def nbytes(self) -> int:
+        return sum(array.nbytes for array in vars(self).values())
+
 
 def read_surface(prim: Usd.Prim, time: Usd.TimeCode) -> Surface:
     """Triangles of a mesh, polygons cut into fans.

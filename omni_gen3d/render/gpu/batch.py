@@ -1,0 +1,147 @@
+"""Pictures of many cameras at once: memory for a call, and the kernels in their order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+
+from omni_gen3d.render.gpu import tables
+from omni_gen3d.render.gpu.library import Library
+from omni_gen3d.render.gpu.scene import Scene
+
+# What one round of kernels works on; more cameras take several rounds.
+MAX_PIXELS, MAX_ITEMS, MAX_PLACED, MAX_KEYS = 1 << 22, 1 << 25, 1 << 21, 1 << 28
+_BLOCKS = 4096
+
+_CHANNELS = {"color": 3, "normal": 3, "motion": 2}
+_IDS = ("prim_id", "instance_id", "semantic_id")
+
+
+def draw_batch(
+    library: Library,
+    scene: Scene,
+    cameras: torch.Tensor,
+    worlds: torch.Tensor,
+    size: tuple[int, int],
+    wanted: Sequence[str],
+    *,
+    background: Sequence[float] = (0.0, 0.0, 0.0),
+    pixels: float = 0.0,
+    earlier: torch.Tensor | None = None,
+) -> dict[str, torch.Tensor]:
+    """Draw what every camera sees.
+
+    Args:
+        library: The kernels for the device of the cameras.
+        scene: What there is to see.
+        cameras: Rows of ``view.camera_rows``.
+        worlds: Which world of the scene each looks into, shape ``(C,)``, int32.
+        size: Width and height [pixels].
+        wanted: Names of pictures, as in ``tables.PICTURES``.
+        background: RGB behind everything.
+        pixels: Detail finer than this is merged [pixels]; 0 draws every Gaussian.
+        earlier: The cameras from where ``motion`` counts, like ``cameras``; without, it is 0.
+
+    Returns:
+        By name, ``(C, H, W)`` or with channels behind: float32, ids int32.
+    """
+    width, height = size
+    device, count = cameras.device, len(cameras)
+    shape = (count, height, width)
+    pictures = {
+        name: torch.empty(
+            (*shape, _CHANNELS[name]) if name in _CHANNELS else shape,
+            dtype=torch.int32 if name in _IDS else torch.float32,
+            device=device,
+        )
+        for name in wanted
+    }
+    step = max(
+        1,
+        min(
+            MAX_PIXELS // (width * height),
+            MAX_ITEMS // max(scene.max_entries, 1),
+            MAX_PLACED // max(scene.max_splats, 1),
+        ),
+    )
+    rounds = [(first, min(first + step, count)) for first in range(0, count, step)]
+    while rounds:
+        first, last = rounds.pop()
+        chosen = slice(first, last)
+        done = _draw_round(
+            library,
+            scene,
+            cameras[chosen],
+            worlds[chosen],
+            size,
+            {name: picture[chosen] for name, picture in pictures.items()},
+            background,
+            pixels,
+            None if earlier is None else earlier[chosen],
+        )
+        if not done:
+            middle = (first + last) // 2
+            rounds += [(first, middle), (middle, last)]
+    return pictures
+
+
+def _draw_round(
+    library: Library,
+    scene: Scene,
+    cameras: torch.Tensor,
+    worlds: torch.Tensor,
+    size: tuple[int, int],
+    pictures: dict[str, torch.Tensor],
+    background: Sequence[float],
+    pixels: float,
+    earlier: torch.Tensor | None,
+) -> bool:
+    """Fill pictures; False, and nothing is drawn, where the lists of the tiles would take too much memory."""
+    (width, height), count, device = size, len(cameras), cameras.device
+    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    tiles_x, tiles_y = -(-width // tables.TILE), -(-height // tables.TILE)
+    area = count * width * height
+
+    def memory(length: int, dtype: torch.dtype) -> torch.Tensor:
+        return torch.empty(length, dtype=dtype, device=device)
+
+    placed = memory(count * scene.max_splats * tables.PLACED.itemsize, torch.uint8)
+    items = memory(count * scene.max_entries * tables.ITEM.itemsize, torch.uint8)
+    num_items = memory(count, torch.int32)
+    counts = torch.zeros(count * tiles_x * tiles_y, dtype=torch.int32, device=device)
+    light, rest = memory(4 * area, torch.float32), memory(2 * area, torch.float32)
+    call = np.zeros(1, tables.CALL)
+    row = call[0]
+    row["cameras"], row["camera_worlds"], row["worlds"] = cameras.data_ptr(), worlds.data_ptr(), scene.worlds
+    row["earlier"] = 0 if earlier is None else earlier.data_ptr()
+    row["placed"], row["items"], row["num_items"] = placed.data_ptr(), items.data_ptr(), num_items.data_ptr()
+    row["counts"] = counts.data_ptr()
+    row["light"], row["expected"] = light.data_ptr(), rest.data_ptr()
+    row["surfaces"] = rest.data_ptr() + 4 * area
+    row["background"], row["pixels"] = background, pixels
+    row["num_cameras"], row["max_splats"], row["max_entries"] = count, scene.max_splats, scene.max_entries
+    row["width"], row["height"], row["tiles_x"], row["tiles_y"] = width, height, tiles_x, tiles_y
+    for name, picture in pictures.items():
+        row["out"][name] = picture.data_ptr()
+    kept = []
+    faces = (scene.solid_faces, scene.label_faces if "semantic_id" in pictures else 0)
+    for name, most in zip(("solid", "labels"), faces, strict=True):
+        if most:
+            kept.append(torch.full((area,), -1, dtype=torch.int64, device=device))
+            row[name] = kept[-1].data_ptr()
+
+    parts = max(1, min(scene.max_entries, _BLOCKS // count))
+    library.find(call, parts, stream)
+    ends = counts.cumsum(0, dtype=torch.int64)
+    row["ends"] = ends.data_ptr()
+    if any(faces):
+        library.draw_meshes(call, *faces, stream)
+    total = int(ends[-1])
+    if total > MAX_KEYS and count > 1:
+        return False
+    keys = memory(total, torch.int64)
+    row["keys"] = keys.data_ptr()
+    library.draw(call, parts, stream)
+    return True

@@ -1,0 +1,190 @@
+"""The kernels of the cuda backend, run on a processor by ``host_cuda.h``, beside the cpu backend."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from omni_gen3d import geometry
+from omni_gen3d.bench.rooms import rooms
+from omni_gen3d.render import delegate as delegate_module
+from omni_gen3d.render import render
+from omni_gen3d.render.aovs import AOVS
+from omni_gen3d.render.delegate import SplatRenderDelegate
+from omni_gen3d.render.detail import group_splats
+from omni_gen3d.render.gpu import batch
+from omni_gen3d.render.gpu.backend import GpuBackend
+from omni_gen3d.render.gpu.library import SOURCES, Library
+from omni_gen3d.types import Cameras, Gaussians
+from omni_gen3d.usd.splats import author_splats
+
+WIDTH, HEIGHT = 60, 44
+
+
+@pytest.fixture(scope="session")
+def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
+    """The kernels compiled for the processor; what CUDA would run at once runs one thread after the other."""
+    made = tmp_path_factory.mktemp("kernels") / "library.so"
+    header = Path(__file__).with_name("host_cuda.h")
+    flags = ("-O2", "-shared", "-fPIC", "-x", "c++", "-include", str(header))
+    subprocess.run(["g++", *flags, str(SOURCES / "library.cu"), "-o", str(made)], check=True)
+    return Library(made)
+
+
+@pytest.fixture
+def on_gpu(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SplatRenderDelegate]:
+    """``on_gpu(stage)``: a delegate whose cuda backend runs on the processor."""
+
+    def make(stage) -> SplatRenderDelegate:
+        with monkeypatch.context() as patch:
+            backend = GpuBackend(torch.device("cpu"), library)
+            patch.setattr(delegate_module, "_open_backend", lambda name: backend)
+            return SplatRenderDelegate(stage)
+
+    return make
+
+
+def psnr(a: np.ndarray | torch.Tensor, b: np.ndarray | torch.Tensor) -> float:
+    error = ((torch.as_tensor(a).double() - torch.as_tensor(b).double()) ** 2).mean()
+    return float(-10 * torch.log10(error.clamp_min(1e-30)))
+
+
+def cloud(count: int, degree: int, seed: int = 0) -> Gaussians:
+    draw = torch.Generator().manual_seed(seed)
+    return Gaussians(
+        torch.randn(count, 3, generator=draw),
+        torch.nn.functional.normalize(torch.randn(count, 4, generator=draw), dim=1),
+        torch.exp(torch.randn(count, 3, generator=draw) * 0.5 - 2.5),
+        torch.rand(count, generator=draw),
+        0.3 * torch.randn(count, (degree + 1) ** 2, 3, generator=draw),
+    )
+
+
+def cameras(eyes: list[list[float]], width: int = WIDTH, height: int = HEIGHT) -> Cameras:
+    places = torch.tensor(eyes)
+    lens = geometry.intrinsics_from_fov(1.2, width, height).repeat(len(eyes), 1, 1)
+    return Cameras(geometry.look_at(places, torch.zeros(3)), lens, width, height)
+
+
+def place(usd, prim, matrix: np.ndarray) -> None:
+    op = usd.UsdGeom.Xformable(prim).MakeMatrixXform()
+    op.Set(usd.Gf.Matrix4d(np.asarray(matrix, float).T.tolist()))
+
+
+@pytest.fixture
+def lab(usd, stage, author_box):
+    """Two environments: splats of degrees 3 and 0, a turned and stretched set, boxes, a light, a labelled collider."""
+    for i, degree in enumerate((3, 0)):
+        author_splats(stage, f"/Lab/env_{i}/Cloud", cloud(700, degree, seed=i))
+        author_box(stage, f"/Lab/env_{i}/Box", (-0.6, -0.5, -0.4), (0.5, 0.4, 0.3), (0.8, 0.3, 0.2), "robot")
+    turned = author_splats(stage, "/Lab/env_0/Turned", cloud(300, 1, seed=5)).GetPrim()
+    matrix = np.eye(4)
+    matrix[:3, :3] = geometry.quat_to_matrix(torch.tensor([0.5, -0.3, 0.7, 0.2]).double()).numpy() @ np.diag(
+        [1, 2, 0.5]
+    )
+    matrix[:3, 3] = (0.5, 1.0, 0.2)
+    place(usd, turned, matrix)
+    turned.CreateAttribute("omni_gen3d:tint", usd.Sdf.ValueTypeNames.Color3f).Set(usd.Gf.Vec3f(1.2, 0.5, 0.9))
+    sun = usd.UsdLux.DistantLight.Define(stage, "/Lab/env_1/Sun")
+    sun.CreateIntensityAttr(1.0)
+    author_box(stage, "/Lab/env_1/Proxy", (-0.8, -0.8, -0.8), (0.8, 0.8, 0.8), label="haze")
+    stage.GetPrimAtPath("/Lab/env_1/Proxy").GetAttribute("purpose").Set("guide")
+    stage.GetPrimAtPath("/Lab/env_1/Cloud").CreateRelationship("omni_gen3d:collider").SetTargets(["/Lab/env_1/Proxy"])
+    return stage
+
+
+def test_every_picture_agrees_with_the_cpu_backend(usd, lab, on_gpu) -> None:
+    """Colour at 45 dB and more, ids and depth but for a pixel in a hundred, over two environments that move."""
+    eyes = cameras([[3.5, 0.5, 0.8], [0.3, 3.0, -0.5], [-2.5, -1.0, 1.5], [0.2, 0.3, 0.1]])
+    roots = ("/Lab/env_0", "/Lab/env_1", "/Lab/env_0", "/Lab/env_1")
+    frames = {}
+    for name in ("cpu", "cuda"):
+        place(usd, lab.GetPrimAtPath("/Lab/env_0/Box"), np.eye(4))
+        with SplatRenderDelegate(lab, "cpu") if name == "cpu" else on_gpu(lab) as delegate:
+            assert delegate.backend == name
+            first = delegate.render(eyes, aovs=AOVS, environments=roots, background=(0.2, 0.3, 0.4), detail=0)
+            assert not np.asarray(first.aovs["motion"]).any()
+            moved = np.eye(4)
+            moved[:3, 3] = (0.05, 0.1, -0.02)
+            place(usd, lab.GetPrimAtPath("/Lab/env_0/Box"), moved)
+            later = cameras([[3.4, 0.6, 0.8], [0.3, 3.1, -0.5], [-2.5, -1.1, 1.4], [0.2, 0.4, 0.1]])
+            frames[name] = delegate.render(
+                later, aovs=AOVS, environments=roots, background=(0.2, 0.3, 0.4), detail=0, since=first
+            )
+    ours, theirs = ({k: np.asarray(v) for k, v in frames[name].aovs.items()} for name in ("cuda", "cpu"))
+    assert frames["cuda"].labels == frames["cpu"].labels and "haze" in frames["cpu"].labels
+    assert frames["cuda"].prim_paths == frames["cpu"].prim_paths
+    assert psnr(ours["color"], theirs["color"]) >= 45 and psnr(ours["alpha"], theirs["alpha"]) >= 45
+    for name in ("prim_id", "instance_id", "semantic_id"):
+        assert ours[name].dtype == np.int32
+        assert (ours[name] == theirs[name]).mean() >= 0.99, name
+        assert len(np.unique(theirs[name])) >= 2, name
+    assert (theirs["semantic_id"] == frames["cpu"].labels.index("haze")).any()
+    same = (ours["prim_id"] == theirs["prim_id"]) & (theirs["prim_id"] >= 0)
+    for name, tolerance in (
+        ("depth", 1e-3),
+        ("distance", 1e-3),
+        ("median_depth", 1e-3),
+        ("normal", 3e-3),
+        ("motion", 0.05),
+    ):
+        error = np.abs(ours[name] - theirs[name]).reshape(*same.shape, -1).max(-1)[same]
+        assert (error <= tolerance).mean() >= 0.98, (name, np.quantile(error, 0.99))
+    assert np.abs(theirs["motion"]).max() > 1
+
+
+def test_crowded_tiles_are_sorted_in_slabs(library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Five thousand splats in one tile, half of them at one depth, give what the cpu backend gives."""
+    crowd = cloud(5000, 0)
+    means = torch.cat([crowd.means[:2500] * torch.tensor([0.02, 0.02, 0.3]), crowd.means[2500:] * 0.02])
+    means[2500:, 2] = 0.25
+    crowd = replace(crowd, means=means, scales=crowd.scales * 0.1, opacities=0.02 * crowd.opacities + 0.006)
+    lens = geometry.intrinsics_from_fov(0.3, 16, 16)[None]
+    pose = torch.eye(4)[None].clone()
+    pose[:, 2, 3] = 3.0
+    views = Cameras(pose, lens, 16, 16)
+    expected = render(crowd, views, background=(0.0, 0.0, 0.0))
+    found = draw(library, crowd, views)
+    assert psnr(found["color"], expected.color) >= 60
+    assert psnr(found["alpha"], expected.alpha) >= 60
+
+
+def draw(library: Library, gaussians: Gaussians, views: Cameras, detail: float = 0.0) -> dict[str, torch.Tensor]:
+    from omni_gen3d.render.gpu.draw import draw_gaussians
+
+    names = ("color", "alpha", "median_depth", "expected_depth")
+    return draw_gaussians(
+        library, gaussians, views, names, background=(0.0, 0.0, 0.0), near=0.05, far=500.0, detail=detail
+    )
+
+
+def test_large_and_small_rounds_give_the_same_bytes(library, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Cameras one by one, lists that do not fit, pictures of many tiles: the same pictures."""
+    scene = cloud(600, 2)
+    views = cameras([[3.0, 0.0, 0.5], [0.0, 3.0, 0.5], [-3.0, 0.2, 0.0]], 70, 50)
+    whole = draw(library, scene, views)
+    monkeypatch.setattr(batch, "MAX_KEYS", 3000)
+    split = draw(library, scene, views)
+    monkeypatch.setattr(batch, "MAX_PIXELS", 1)
+    single = draw(library, scene, views)
+    for name, picture in whole.items():
+        assert torch.equal(picture, split[name]) and torch.equal(picture, single[name]), name
+    wide = cameras([[3.0, 0.0, 0.5]], 400, 300)
+    assert psnr(draw(library, scene, wide)["color"], render(scene, wide, background=(0.0, 0.0, 0.0)).color) >= 60
+
+
+def test_merged_detail_is_seen_as_little(library) -> None:
+    """A room of 30,000 splats at 32x32 pixels: a third of them is drawn, at 35 dB and more."""
+    room = rooms()[0]
+    scene, views = room.gaussians(30_000, seed=0), room.cameras(4, 32, 32)
+    full, merged = (draw(library, scene, views, detail)["color"] for detail in (0.0, 1.5))
+    assert not torch.equal(full, merged)
+    assert psnr(full, merged) >= 35
+    grouped = group_splats(scene)
+    assert grouped.count[:, 2].sum() < 0.3 * len(scene)
