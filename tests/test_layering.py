@@ -51,7 +51,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
 # Where a library may be imported: paths below the package, each a folder or a file.
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "pxr": ("usd/", "render/delegate.py", "envs/", "kit/"),
-    "gsplat": ("render/", "training/"),
+    "gsplat": ("render/", "training/", "bench/gsplat_batch.py"),
     "omni": ("kit/",),
     "carb": ("kit/",),
     "isaacsim": ("kit/",),

@@ -20,10 +20,10 @@ import numpy as np
 import torch
 from PIL import Image
 
+from omni_gen3d.bench.gsplat_batch import draw_with_gsplat
 from omni_gen3d.bench.newton_camera import NewtonCamera
 from omni_gen3d.bench.report import Check, Report, Value, cpu_name
 from omni_gen3d.bench.rooms import Room, rooms
-from omni_gen3d.render import render
 from omni_gen3d.render.aovs import AOVS
 from omni_gen3d.render.delegate import SplatRenderDelegate
 from omni_gen3d.render.picture import alpha_to_image, color_to_image, depth_to_image, ids_to_image, normal_to_image
@@ -221,7 +221,7 @@ def _bare(room: Room, setup: Setup, seed: int) -> tuple[float, None]:
     cameras = room.cameras(max(setup.cameras, _REPEATS + 1), setup.width, setup.height).to("cuda")
 
     def draw(i: int) -> None:
-        render(gaussians, cameras[[i]] if setup.cameras == 1 else cameras[: setup.cameras], backend="cuda")
+        draw_with_gsplat(gaussians, cameras[[i]] if setup.cameras == 1 else cameras[: setup.cameras])
 
     return _timed(draw, setup, "cuda"), None
 

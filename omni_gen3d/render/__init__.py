@@ -26,13 +26,13 @@ class RenderedViews:
         depth: Expected distance along the optical axis [m], 0 where nothing is, shape ``(C, H, W)``.
         alpha: Coverage, in [0, 1], shape ``(C, H, W)``.
         median_depth: Depth of the Gaussian that takes a ray past half its coverage [m], 0 where none does, shape
-            ``(C, H, W)``; None from the cuda backend, whose rasterizer computes none.
+            ``(C, H, W)``.
     """
 
     color: torch.Tensor
     depth: torch.Tensor
     alpha: torch.Tensor
-    median_depth: torch.Tensor | None
+    median_depth: torch.Tensor
 
 
 @torch.no_grad()
@@ -47,7 +47,7 @@ def render(
 ) -> RenderedViews:
     """Render every camera.
 
-    The same Gaussians and cameras give the same bytes on a CPU, whatever the number of threads.
+    The same Gaussians and cameras give the same bytes on one kind of device, whatever the number of threads.
 
     Args:
         gaussians: The scene, spherical harmonics of degree 0 to 3.
@@ -59,7 +59,7 @@ def render(
 
     Raises:
         InputError: A value is out of its range, or ``cuda`` is asked for while the Gaussians are elsewhere.
-        MissingDependencyError: The cuda backend needs gsplat and it is not installed.
+        MissingDependencyError: The kernels of the cuda backend have to be built and there is no nvcc.
     """
     gaussians.validate()
     _expect_cameras(cameras)
@@ -73,10 +73,17 @@ def render(
     if backend == "cuda" and not on_gpu:
         raise InputError(f"backend is 'cuda', but the Gaussians are on {gaussians.means.device}; move them to cuda.")
     if backend == "cuda" or (backend == "auto" and on_gpu):
-        from omni_gen3d.render.cuda import render_views
+        from omni_gen3d.render.gpu.draw import draw_gaussians
+        from omni_gen3d.render.gpu.library import library_for
+
+        library = library_for(gaussians.means.device)
+        wanted = ("color", "expected_depth", "alpha", "median_depth")
+        seen = draw_gaussians(library, gaussians, cameras, wanted, background=background, near=near, far=far)
+        color, depth, alpha, median_depth = (seen[name] for name in wanted)
     else:
         from omni_gen3d.render.cpu import render_views
-    color, depth, alpha, median_depth = render_views(gaussians, cameras, background, near, far)
+
+        color, depth, alpha, median_depth = render_views(gaussians, cameras, background, near, far)
     return RenderedViews(color.clamp(0, 1), depth, alpha, median_depth)
 
 

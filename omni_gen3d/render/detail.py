@@ -115,44 +115,65 @@ def _merge(gaussians: Gaussians, owner: torch.Tensor, cell: float) -> tuple[Gaus
     corner = means.min(0).values
     cells = ((means - corner) / cell).long().clamp_max((1 << 13) - 1)
     key = ((owner << 39) | (cells[:, 0] << 26) | (cells[:, 1] << 13) | cells[:, 2]).contiguous()
-    keys, cluster = key.unique(return_inverse=True)
+    keys, cluster, members = key.unique(return_inverse=True, return_counts=True)
     count = len(keys)
+    # Sorted by cluster, and summed one after the other: atomic additions would differ from run to run.
+    together = cluster.argsort(stable=True)
+
+    def sums(values: torch.Tensor) -> torch.Tensor:
+        flat = values[together].flatten(1) if values.ndim > 1 else values[together]
+        return torch.segment_reduce(flat, "sum", lengths=members, unsafe=True).reshape(count, *values.shape[1:])
+
     rotation, scales = quat_to_matrix(gaussians.quats), gaussians.scales
     mass = _extinction(gaussians.opacities) * _area(scales)
-    total = _sum(mass, cluster, count)
+    total = sums(mass)
     share = mass / total[cluster].clamp_min(1e-30)
     # Around the middle of the cell: far from the origin single precision is too coarse for squares.
     middle = corner + (torch.stack([keys >> 26 & 0x1FFF, keys >> 13 & 0x1FFF, keys & 0x1FFF], 1) + 0.5) * cell
     away = means - middle[cluster]
-    mean = _sum(share[:, None] * away, cluster, count)
+    mean = sums(share[:, None] * away)
     away = away - mean[cluster]
     axes = rotation * scales[:, None]
     covariance = axes @ axes.mT + away[:, :, None] * away[:, None]
-    values, vectors = torch.linalg.eigh(_sum(share[:, None, None] * covariance, cluster, count))
-    vectors = torch.where(torch.linalg.det(vectors)[:, None, None] < 0, -vectors, vectors)
+    values, vectors = _principal_axes(sums(share[:, None, None] * covariance))
     widths = values.clamp_min(1e-14).sqrt()
     thickness = total / _area(widths)
     most = _extinction(torch.tensor(0.999, device=means.device))
     widths = widths * (thickness / most).clamp_min(1).sqrt()[:, None]
     opacities = _opacity(thickness.clamp_max(most))
-    alone = torch.bincount(cluster, minlength=count) == 1
+    alone = members == 1
     merged = Gaussians(
         means=middle + mean,
         quats=matrix_to_quat(vectors),
         scales=widths,
         opacities=opacities,
-        sh=_sum(share[:, None, None] * gaussians.sh, cluster, count),
+        sh=sums(share[:, None, None] * gaussians.sh),
     )
     # What is alone in its cell stays as it is, to the bit.
-    lone = torch.empty(count, dtype=torch.int64, device=means.device)
-    lone[cluster] = torch.arange(len(means), device=means.device)
+    lone = together[members.cumsum(0) - members]
     for name in _FIELDS:
         getattr(merged, name)[alone] = getattr(gaussians, name)[lone[alone]].to(getattr(merged, name).dtype)
     return merged, keys >> 39
 
 
-def _sum(values: torch.Tensor, cluster: torch.Tensor, count: int) -> torch.Tensor:
-    return values.new_zeros(count, *values.shape[1:]).index_add_(0, cluster, values)
+def _principal_axes(matrices: torch.Tensor, sweeps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+    """Eigenvalues and a turn to the eigenvectors, its columns, of symmetric matrices ``(M, 3, 3)``: Jacobi's method.
+
+    cuSOLVER refuses batches of a hundred thousand.
+    """
+    a = matrices.double()
+    turn = torch.eye(3, dtype=a.dtype, device=a.device).expand_as(a).clone()
+    for p, q in sweeps * ((0, 1), (0, 2), (1, 2)):
+        off = a[:, p, q]
+        angle = 0.5 * torch.atan2(2 * off, a[:, q, q] - a[:, p, p])
+        c, s = angle.cos()[:, None], angle.sin()[:, None]
+        rows_p, rows_q = a[:, p].clone(), a[:, q].clone()
+        a[:, p], a[:, q] = c * rows_p - s * rows_q, s * rows_p + c * rows_q
+        columns_p, columns_q = a[:, :, p].clone(), a[:, :, q].clone()
+        a[:, :, p], a[:, :, q] = c * columns_p - s * columns_q, s * columns_p + c * columns_q
+        columns_p, columns_q = turn[:, :, p].clone(), turn[:, :, q].clone()
+        turn[:, :, p], turn[:, :, q] = c * columns_p - s * columns_q, s * columns_p + c * columns_q
+    return a.diagonal(dim1=1, dim2=2).to(matrices.dtype), turn.to(matrices.dtype)
 
 
 def _area(scales: torch.Tensor) -> torch.Tensor:

@@ -13,6 +13,7 @@ import torch
 
 from omni_gen3d import geometry
 from omni_gen3d.bench.rooms import rooms
+from omni_gen3d.errors import MissingDependencyError
 from omni_gen3d.render import delegate as delegate_module
 from omni_gen3d.render import render
 from omni_gen3d.render.aovs import AOVS
@@ -20,7 +21,7 @@ from omni_gen3d.render.delegate import SplatRenderDelegate
 from omni_gen3d.render.detail import group_splats
 from omni_gen3d.render.gpu import batch
 from omni_gen3d.render.gpu.backend import GpuBackend
-from omni_gen3d.render.gpu.library import SOURCES, Library
+from omni_gen3d.render.gpu.library import SOURCES, Library, build
 from omni_gen3d.types import Cameras, Gaussians
 from omni_gen3d.usd.splats import author_splats
 
@@ -153,6 +154,16 @@ def test_crowded_tiles_are_sorted_in_slabs(library, monkeypatch: pytest.MonkeyPa
     found = draw(library, crowd, views)
     assert psnr(found["color"], expected.color) >= 60
     assert psnr(found["alpha"], expected.alpha) >= 60
+
+
+def test_a_missing_compiler_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Without nvcc the cuda backend says what it lacks, and leaves nothing in the cache."""
+    monkeypatch.setenv("PATH", str(tmp_path))
+    monkeypatch.setenv("CUDA_HOME", str(tmp_path))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    with pytest.raises(MissingDependencyError, match=r"finds no nvcc.*CUDA_HOME"):
+        build("sm_90")
+    assert not (tmp_path / "cache").exists()
 
 
 def draw(library: Library, gaussians: Gaussians, views: Cameras, detail: float = 0.0) -> dict[str, torch.Tensor]:

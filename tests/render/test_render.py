@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import sys
 from dataclasses import replace
 
 import numba
@@ -11,8 +10,8 @@ import pytest
 import torch
 
 from omni_gen3d import geometry
-from omni_gen3d.errors import InputError, MissingDependencyError
-from omni_gen3d.render import cuda, render
+from omni_gen3d.errors import InputError
+from omni_gen3d.render import render
 from omni_gen3d.types import Cameras, Gaussians
 
 DEVICES = ["cpu", "cuda"] if torch.cuda.is_available() else ["cpu"]
@@ -67,10 +66,8 @@ def test_agrees_with_the_slow_renderer(device: str, count: int, width: int, heig
     assert psnr(views.color, expected.color) >= floor_db
     assert psnr(views.alpha, expected.alpha) >= floor_db
     assert psnr(views.depth, expected.depth) >= floor_db - 20
-    if views.median_depth is not None:
-        assert expected.median_depth is not None
-        differs = (views.median_depth - expected.median_depth).abs() > 1e-4
-        assert differs.double().mean() <= 0.001
+    differs = (views.median_depth.cpu() - expected.median_depth).abs() > 1e-3
+    assert differs.double().mean() <= (0.001 if device == "cpu" else 0.01)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -117,8 +114,7 @@ def test_an_opaque_wall_has_its_depth(device: str) -> None:
     views = render(wall, cameras)
     assert views.alpha.min() > 0.99
     for depth in (views.depth, views.median_depth):
-        if depth is not None:
-            assert torch.allclose(depth, torch.full_like(depth, 2.0), atol=1e-4)
+        assert torch.allclose(depth, torch.full_like(depth, 2.0), atol=1e-4)
 
 
 @pytest.mark.parametrize("device", DEVICES)
@@ -199,10 +195,3 @@ def test_cameras_and_gaussians_are_checked() -> None:
         intrinsics[0, entry[0], entry[1]] = value
         with pytest.raises(InputError, match=message):
             render(gaussians, replace(cameras, intrinsics=intrinsics))
-
-
-def test_a_missing_gsplat_is_named_with_the_command_that_installs_it(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Without gsplat the cuda backend says how to get it."""
-    monkeypatch.setitem(sys.modules, "gsplat", None)
-    with pytest.raises(MissingDependencyError, match=r"pip install 'omni_gen3d\[cuda\]'"):
-        cuda.render_views(random_scene(3), cameras_at([[3.0, 0.0, 0.0]], 8, 8), (0.0, 0.0, 0.0), 0.05, 500.0)

@@ -13,7 +13,7 @@ from omni_gen3d.render.gpu.scene import Scene
 
 # What one round of kernels works on; more cameras take several rounds.
 MAX_PIXELS, MAX_ITEMS, MAX_PLACED, MAX_KEYS = 1 << 22, 1 << 25, 1 << 21, 1 << 28
-_BLOCKS = 4096
+_BLOCKS = 2048
 
 _CHANNELS = {"color": 3, "normal": 3, "motion": 2}
 _IDS = ("prim_id", "instance_id", "semantic_id")
@@ -61,7 +61,7 @@ def draw_batch(
     step = max(
         1,
         min(
-            MAX_PIXELS // (width * height),
+            MAX_PIXELS // max(width * height, 4096),
             MAX_ITEMS // max(scene.max_entries, 1),
             MAX_PLACED // max(scene.max_splats, 1),
         ),
@@ -110,14 +110,18 @@ def _draw_round(
     placed = memory(count * scene.max_splats * tables.PLACED.itemsize, torch.uint8)
     items = memory(count * scene.max_entries * tables.ITEM.itemsize, torch.uint8)
     num_items = memory(count, torch.int32)
-    counts = torch.zeros(count * tiles_x * tiles_y, dtype=torch.int32, device=device)
+    bins = tiles_x * tiles_y * tables.DEPTHS
+    parts = max(1, min(scene.max_entries // 4, _BLOCKS // count))
+    depths = memory(2 * count, torch.float32)
+    counts = torch.zeros(count * bins, dtype=torch.int32, device=device)
+    shares = memory(count * parts * bins if bins <= tables.SHARED_BINS else 0, torch.int32)
     light, rest = memory(4 * area, torch.float32), memory(2 * area, torch.float32)
     call = np.zeros(1, tables.CALL)
     row = call[0]
     row["cameras"], row["camera_worlds"], row["worlds"] = cameras.data_ptr(), worlds.data_ptr(), scene.worlds
     row["earlier"] = 0 if earlier is None else earlier.data_ptr()
     row["placed"], row["items"], row["num_items"] = placed.data_ptr(), items.data_ptr(), num_items.data_ptr()
-    row["counts"] = counts.data_ptr()
+    row["depths"], row["counts"], row["shares"] = depths.data_ptr(), counts.data_ptr(), shares.data_ptr()
     row["light"], row["expected"] = light.data_ptr(), rest.data_ptr()
     row["surfaces"] = rest.data_ptr() + 4 * area
     row["background"], row["pixels"] = background, pixels
@@ -132,7 +136,6 @@ def _draw_round(
             kept.append(torch.full((area,), -1, dtype=torch.int64, device=device))
             row[name] = kept[-1].data_ptr()
 
-    parts = max(1, min(scene.max_entries, _BLOCKS // count))
     library.find(call, parts, stream)
     ends = counts.cumsum(0, dtype=torch.int64)
     row["ends"] = ends.data_ptr()

@@ -3,12 +3,14 @@
 #include "meshes.cuh"
 #include "projection.cuh"
 
-constexpr int CULLERS = 256;   // threads that look for groups for one camera
+constexpr int CULLERS = 512;   // threads that look for groups for one camera
 constexpr int RUN = 8;         // groups that one of them looks at before they compare notes
 constexpr int TALLIERS = 256;  // threads that list Gaussians, some groups at a time
-constexpr int BINS = 1024;     // pictures of at most so many tiles count them in shared memory
-constexpr int SORTED = 1024;   // entries of a tile that are sorted at a time
+constexpr int BINS = 4096;     // pictures of at most so many bins count them in shared memory
+constexpr int RANKED = 256;    // entries that are taken together where neighbouring bins hold few
+constexpr int SORTED = 512;    // entries of a tile that are sorted at a time
 constexpr int SLABS = 256;
+constexpr int ABREAST = 4;     // entries whose coverage of a pixel is found together
 
 // One thread for each splat instance of each camera.
 __global__ void place(Call call) {
@@ -27,10 +29,11 @@ __global__ void place(Call call) {
         placed.eye[k] = (float)-(inverse[3 * k] * m[3] + inverse[3 * k + 1] * m[7] + inverse[3 * k + 2] * m[11]);
 }
 
-// The level of a group that a camera needs, -1 where it cannot see the group. Nothing that `project` keeps is lost:
-// its bounds, times the depth, are planes.
+// The level of a group that a camera needs, -1 where it cannot see the group; widens the range of depths that are seen.
+// Nothing that `project` keeps is lost: its bounds, times the depth, are planes.
 __device__ inline int level_for(const Group& group, const SplatInstance& set, const Placed& placed,
-                                const Camera& camera, float width, float height, float pixels) {
+                                const Camera& camera, float width, float height, float pixels, float& nearest,
+                                float& farthest) {
     const float* m = placed.to_camera;
     float c[3];
     for (int k = 0; k < 3; ++k)
@@ -47,20 +50,26 @@ __device__ inline int level_for(const Group& group, const SplatInstance& set, co
         if (f * c[axis] + low * c[2] + radius * sqrtf(f * f + low * low) + spread < 0) return -1;
         if (-f * c[axis] + high * c[2] + radius * sqrtf(f * f + high * high) + spread < 0) return -1;
     }
+    nearest = fminf(nearest, fmaxf(c[2] - radius, near));
+    farthest = fmaxf(farthest, fminf(c[2] + radius, (float)camera.far));
     const float footprint = pixels * fmaxf(c[2] - radius, near) / (fmaxf(camera.fx, camera.fy) * set.stretch);
     int level = 0;
     while (level + 1 < LEVELS && group.levels[level + 1].size <= footprint) ++level;
     return level;
 }
 
-// One block for each camera: its items, in the order of the world's entries.
+// One block for each camera: its items, in the order of the world's entries, and the depths between which they lie.
 __global__ void cull(Call call) {
     __shared__ int sums[CULLERS];
+    __shared__ unsigned depths[2];
     const int camera = blockIdx.x, thread = threadIdx.x;
+    if (thread == 0) depths[0] = ~0u, depths[1] = 0;
+    __syncthreads();
     const World& world = call.worlds[call.camera_worlds[camera]];
     const Camera& lens = call.cameras[camera];
     Item* items = call.items + (long long)camera * call.max_entries;
     int found = 0;
+    float nearest = INFINITY, farthest = 0;
     for (int base = 0; base < world.num_entries; base += CULLERS * RUN) {
         unsigned levels = 0;  // four bits for each entry of the thread's run: its level plus one, 0 where it is not seen
         int seen = 0;
@@ -69,7 +78,7 @@ __global__ void cull(Call call) {
             const SplatInstance& set = world.splats[entry.instance];
             const Placed& placed = call.placed[(long long)camera * call.max_splats + entry.instance];
             const int level =
-                level_for(set.groups[entry.group], set, placed, lens, call.width, call.height, call.pixels);
+                level_for(set.groups[entry.group], set, placed, lens, call.width, call.height, call.pixels, nearest, farthest);
             levels |= (unsigned)(level + 1) << 4 * k;
             seen += level >= 0;
         }
@@ -92,87 +101,96 @@ __global__ void cull(Call call) {
         found += sums[CULLERS - 1];
         __syncthreads();
     }
-    if (thread == 0) call.num_items[camera] = found;
+    // Positive floats sort as their bits do.
+    atomicMin(depths, __float_as_uint(nearest));
+    atomicMax(depths + 1, __float_as_uint(farthest));
+    __syncthreads();
+    if (thread == 0) {
+        call.num_items[camera] = found;
+        const float low = sqrtf(__uint_as_float(depths[0])), high = sqrtf(__uint_as_float(depths[1]));
+        call.depths[2 * camera] = found ? low : 0;
+        call.depths[2 * camera + 1] = found ? DEPTHS / fmaxf(high - low, 1e-6f) : 0;
+    }
 }
 
-// Blocks (camera, part): each Gaussian is counted once for every tile that it touches; in the second pass, where there
-// are keys, its key is written there. A key sorts by depth; its low half says where the Gaussian is found again.
+// Blocks (camera, part): each Gaussian is counted once for every tile that it touches, in the bin of its depth; in the
+// second pass, where there are keys, its key is written there. A key sorts by depth; its low half says where the Gaussian
+// is found again.
 __global__ void tally(Call call) {
     __shared__ int bins[BINS];
-    __shared__ long long starts[BINS];
-    const int camera = blockIdx.x, thread = threadIdx.x, tiles = call.tiles_x * call.tiles_y;
-    const bool fill = call.keys != nullptr, in_bins = tiles <= BINS;
+    const int camera = blockIdx.x, thread = threadIdx.x, num_bins = call.tiles_x * call.tiles_y * DEPTHS;
+    const bool fill = call.keys != nullptr, shared = num_bins <= BINS;
     const World& world = call.worlds[call.camera_worlds[camera]];
     const Camera& lens = call.cameras[camera];
     const Item* items = call.items + (long long)camera * call.max_entries;
     const int num_items = call.num_items[camera];
-    int* counts = call.counts + (long long)camera * tiles;
-    const long long* ends = call.ends + (long long)camera * tiles;
-    if (in_bins)
-        for (int t = thread; t < tiles; t += TALLIERS) bins[t] = 0;
-    __syncthreads();
-    constexpr int ABREAST = TALLIERS / GROUP;
-    for (int base = blockIdx.y * ABREAST; base < num_items; base += gridDim.y * ABREAST) {
+    int* counts = call.counts + (long long)camera * num_bins;
+    int* shares = call.shares + ((long long)camera * gridDim.y + blockIdx.y) * num_bins;
+    const long long* ends = call.ends + (long long)camera * num_bins;
+    const long long begin = fill && camera ? ends[-1] : 0;
+    const float nearest = call.depths[2 * camera], scale = call.depths[2 * camera + 1];
+    if (shared) {
+        for (int bin = thread; bin < num_bins; bin += TALLIERS)
+            bins[bin] = !fill ? 0 : shares[bin] + (bin ? (int)(ends[bin - 1] - begin) : 0);
+        __syncthreads();
+    }
+    constexpr int GROUPS = TALLIERS / GROUP;
+    for (int base = blockIdx.y * GROUPS; base < num_items; base += gridDim.y * GROUPS) {
         const int number = base + thread / GROUP, member = thread % GROUP;
+        if (number >= num_items) continue;
+        const Item item = items[number];
+        if (member >= item.count) continue;
+        const Gaussian g = read_gaussian(world.splats[item.instance].shapes, item.first + member);
+        const float* m = call.placed[(long long)camera * call.max_splats + item.instance].to_camera;
         Splat splat;
-        bool seen = false;
-        if (number < num_items) {
-            const Item item = items[number];
-            if (member < item.count) {
-                const Gaussian g = read_gaussian(world.splats[item.instance].shapes, item.first + member);
-                const float* m = call.placed[(long long)camera * call.max_splats + item.instance].to_camera;
-                seen = project(g, m, lens, call.width, call.height, splat);
-            }
-        }
-        int top = 0, bottom = 0, left, right;
-        if (seen) tile_rows(splat, call.tiles_y, top, bottom);
-        if (in_bins || !fill)
-            for (int row = top; row < bottom; ++row) {
-                tiles_in_row(splat, row, call.tiles_x, left, right);
-                for (int t = row * call.tiles_x + left; t < row * call.tiles_x + right; ++t)
-                    atomicAdd(in_bins ? bins + t : counts + t, 1);
-            }
-        if (!fill) continue;
-        if (in_bins) {
-            __syncthreads();
-            for (int t = thread; t < tiles; t += TALLIERS)
-                if (bins[t]) starts[t] = ends[t] - atomicAdd(counts + t, -bins[t]), bins[t] = 0;
-            __syncthreads();
-        }
+        if (!project(g, m, lens, call.width, call.height, splat)) continue;
+        const int slab = (int)fminf(fmaxf((sqrtf(splat.depth) - nearest) * scale, 0.0f), DEPTHS - 1.0f);
         const u64 key = ((u64)__float_as_uint(splat.depth) << 32) | (unsigned)(number * GROUP + member);
+        int top, bottom, left, right;
+        tile_rows(splat, call.tiles_y, top, bottom);
         for (int row = top; row < bottom; ++row) {
             tiles_in_row(splat, row, call.tiles_x, left, right);
-            for (int t = row * call.tiles_x + left; t < row * call.tiles_x + right; ++t)
-                call.keys[in_bins ? starts[t] + atomicAdd(bins + t, 1) : ends[t] - atomicAdd(counts + t, -1)] = key;
-        }
-        if (in_bins) {
-            __syncthreads();
-            for (int t = thread; t < tiles; t += TALLIERS) bins[t] = 0;
-            __syncthreads();
+            for (int t = row * call.tiles_x + left; t < row * call.tiles_x + right; ++t) {
+                const int bin = t * DEPTHS + slab;
+                if (!fill)
+                    atomicAdd(shared ? bins + bin : counts + bin, 1);
+                else
+                    call.keys[shared ? begin + atomicAdd(bins + bin, 1) : ends[bin] - atomicAdd(counts + bin, -1)] = key;
+            }
         }
     }
-    if (in_bins && !fill) {
+    if (shared && !fill) {
         __syncthreads();
-        for (int t = thread; t < tiles; t += TALLIERS)
-            if (bins[t]) atomicAdd(counts + t, bins[t]);
+        // What this block will write follows what the others have asked room for.
+        for (int bin = thread; bin < num_bins; bin += TALLIERS)
+            if (bins[bin]) shares[bin] = atomicAdd(counts + bin, bins[bin]);
     }
 }
 
-// Bitonic sort, ascending.
-__device__ inline void sort_keys(u64* keys, int count) {
-    int size = 2;
-    while (size < count) size *= 2;
-    for (int i = count + threadIdx.x; i < size; i += THREADS) keys[i] = ~0ull;
+// Ascending, from `keys` to `sorted`: few by how many are smaller, more by a bitonic network.
+__device__ inline const u64* sort_keys(u64* keys, u64* sorted, int count) {
+    if (count <= RANKED) {
+        for (int i = threadIdx.x; i < count; i += THREADS) {
+            const u64 key = keys[i];
+            int rank = 0;
+            for (int k = 0; k < count; ++k) rank += keys[k] < key;
+            sorted[rank] = key;
+        }
+        __syncthreads();
+        return sorted;
+    }
+    for (int i = count + threadIdx.x; i < SORTED; i += THREADS) keys[i] = ~0ull;
     __syncthreads();
-    for (int run = 2; run <= size; run *= 2)
+    for (int run = 2; run <= SORTED; run *= 2)
         for (int step = run / 2; step > 0; step /= 2) {
-            for (int i = threadIdx.x; i < size / 2; i += THREADS) {
+            for (int i = threadIdx.x; i < SORTED / 2; i += THREADS) {
                 const int low = 2 * step * (i / step) + i % step, high = low + step;
                 const u64 a = keys[low], b = keys[high];
                 if ((a > b) == ((low & run) == 0)) keys[low] = b, keys[high] = a;
             }
             __syncthreads();
         }
+    return keys;
 }
 
 // The end of a range of keys from `low` on that holds at least one and at most SORTED of those in the list.
@@ -203,7 +221,8 @@ __device__ inline u64 slab_end(const u64* list, int count, u64 low, u64 end, int
 // One block for each tile of each camera, one thread for each pixel: light, coverage, and what takes the ray past half
 // of its coverage.
 __global__ void __launch_bounds__(THREADS, 12) composite(Call call) {
-    __shared__ u64 keys[SORTED];
+    __shared__ u64 keys[SORTED], sorted[RANKED];
+    __shared__ long long ends[DEPTHS + 1];
     __shared__ float4 shapes[THREADS];   // u, v, shear, -1/2 log2(e) / var_row
     __shared__ float4 strengths[THREADS];  // -1/2 log2(e) / var_y, log2(opacity), depth
     __shared__ float4 paints[THREADS];
@@ -223,79 +242,93 @@ __global__ void __launch_bounds__(THREADS, 12) composite(Call call) {
     const u64 nearest = call.solid && inside ? call.solid[pixel] : ~0ull;
     const float stop = nearest != ~0ull ? __uint_as_float((unsigned)(nearest >> 32)) : INFINITY;
 
-    const long long first = blockIdx.x ? call.ends[blockIdx.x - 1] : 0;
-    const u64* list = call.keys + first;
-    const int count = (int)(call.ends[blockIdx.x] - first);
+    if (thread < DEPTHS) ends[thread + 1] = call.ends[(long long)blockIdx.x * DEPTHS + thread];
+    if (thread == 0) ends[0] = blockIdx.x ? call.ends[(long long)blockIdx.x * DEPTHS - 1] : 0;
+    __syncthreads();
     const float px = thread % TILE + 0.5f, py = thread / TILE + 0.5f;
     float transmittance = 1, red = 0, green = 0, blue = 0, expected = 0;
     bool live = inside, all = false;
     unsigned surface = ~0u;
-    u64 low = 0;
-    for (int done = 0; done < count && !all;) {
-        int size = count;
-        if (count <= SORTED) {
-            for (int i = thread; i < count; i += THREADS) keys[i] = list[i];
-            __syncthreads();
-        } else {
-            // More than fit are sorted from front to back, a slab of depths at a time.
-            if (done == 0) low = (u64)__float_as_uint((float)lens.near) << 32;
-            const u64 last = ((u64)__float_as_uint((float)lens.far) + 1) << 32;
-            const u64 end = slab_end(list, count, low, last, bins, answer);
-            if (thread == 0) gathered = 0;
-            __syncthreads();
-            for (int i = thread; i < count; i += THREADS) {
-                const u64 key = list[i];
-                if (key >= low && key < end) keys[atomicAdd(&gathered, 1)] = key;
-            }
-            __syncthreads();
-            size = gathered;
-            low = end;
-        }
-        done += size;
-        sort_keys(keys, size);
-        for (int base = 0; base < size && !all; base += THREADS) {
-            const int batch = size - base < THREADS ? size - base : THREADS;
-            if (thread < batch) {
-                const unsigned source = (unsigned)keys[base + thread];
-                const Item item = items[source / GROUP];
-                const int index = item.first + source % GROUP;
-                const SplatInstance& set = world.splats[item.instance];
-                const Placed& at = placed[item.instance];
-                const Gaussian g = read_gaussian(set.shapes, index);
-                Splat s = {0, 0, 1, 0, 1, 0, 0, 0};
-                // The compiler may round here otherwise than in `tally`; what it now finds outside has no opacity.
-                const bool seen = project(g, at.to_camera, lens, call.width, call.height, s);
-                const float c = -0.7213475204444817f;
-                float color[3];
-                shapes[thread] = {s.u - left, s.v - top, s.shear, c / s.var_row};
-                strengths[thread] = {c / s.var_y, seen ? log2f(g.opacity) : -1000.0f, s.depth, 0};
-                paint(set.sh + (long long)index * set.coefficients * 3, set.coefficients, g.mean[0] - at.eye[0],
-                      g.mean[1] - at.eye[1], g.mean[2] - at.eye[2], color);
-                paints[thread] = {color[0] * set.gain[0], color[1] * set.gain[1], color[2] * set.gain[2], 0};
-            }
-            __syncthreads();
-            for (int k = 0; k < batch && live; ++k) {
-                const float4 shape = shapes[k], strength = strengths[k];
-                if (strength.z >= stop) {
-                    live = false;
-                    break;
+    for (int bin = 0; bin < DEPTHS && !all;) {
+        const long long first = ends[bin++];
+        while (bin < DEPTHS && ends[bin + 1] - first <= RANKED) ++bin;
+        const u64* list = call.keys + first;
+        const int count = (int)(ends[bin] - first);
+        u64 low = (u64)__float_as_uint((float)lens.near) << 32;
+        for (int done = 0; done < count && !all;) {
+            int size = count;
+            if (count <= SORTED) {
+                for (int i = thread; i < count; i += THREADS) keys[i] = list[i];
+                __syncthreads();
+            } else {
+                // More than fit are sorted from front to back, a slab of depths at a time.
+                const u64 last = ((u64)__float_as_uint((float)lens.far) + 1) << 32;
+                const u64 end = slab_end(list, count, low, last, bins, answer);
+                if (thread == 0) gathered = 0;
+                __syncthreads();
+                for (int i = thread; i < count; i += THREADS) {
+                    const u64 key = list[i];
+                    if (key >= low && key < end) keys[atomicAdd(&gathered, 1)] = key;
                 }
-                const float dy = py - shape.y, dx = px - shape.x - shape.z * dy;
-                const float alpha = fminf(MAX_ALPHA, exp2f(strength.y + strength.x * dy * dy + shape.w * dx * dx));
-                if (alpha < MIN_ALPHA) continue;
-                const float after = transmittance * (1 - alpha);
-                if (after <= 1e-4f) {
-                    live = false;
-                    break;
-                }
-                if (transmittance > 0.5f && after <= 0.5f) surface = (unsigned)keys[base + k];
-                const float weight = transmittance * alpha;
-                const float4 color = paints[k];
-                red += weight * color.x, green += weight * color.y, blue += weight * color.z;
-                expected += weight * strength.z;
-                transmittance = after;
+                __syncthreads();
+                size = gathered;
+                low = end;
             }
-            all = __syncthreads_count(live) == 0;
+            done += size;
+            const u64* order = sort_keys(keys, sorted, size);
+            for (int base = 0; base < size && !all; base += THREADS) {
+                const int batch = size - base < THREADS ? size - base : THREADS;
+                strengths[thread] = {0, -1000, 0, 0};
+                shapes[thread] = {0, 0, 0, 0};
+                if (thread < batch) {
+                    const unsigned source = (unsigned)order[base + thread];
+                    const Item item = items[source / GROUP];
+                    const int index = item.first + source % GROUP;
+                    const SplatInstance& set = world.splats[item.instance];
+                    const Placed& at = placed[item.instance];
+                    const Gaussian g = read_gaussian(set.shapes, index);
+                    Splat s;
+                    // The compiler may round here otherwise than in `tally`; what it now finds outside has no opacity.
+                    if (project(g, at.to_camera, lens, call.width, call.height, s)) {
+                        const float c = -0.7213475204444817f;
+                        float color[3];
+                        shapes[thread] = {s.u - left, s.v - top, s.shear, c / s.var_row};
+                        strengths[thread] = {c / s.var_y, log2f(g.opacity), s.depth, 0};
+                        paint(set.sh + (long long)index * set.coefficients * 3, set.coefficients, g.mean[0] - at.eye[0],
+                              g.mean[1] - at.eye[1], g.mean[2] - at.eye[2], color);
+                        paints[thread] = {color[0] * set.gain[0], color[1] * set.gain[1], color[2] * set.gain[2], 0};
+                    }
+                }
+                __syncthreads();
+                for (int k = 0; k < batch && live; k += ABREAST) {
+                    float alphas[ABREAST], most = 0;
+#pragma unroll
+                    for (int j = 0; j < ABREAST; ++j) {
+                        const float4 shape = shapes[k + j], strength = strengths[k + j];
+                        const float dy = py - shape.y, dx = px - shape.x - shape.z * dy;
+                        alphas[j] = fminf(MAX_ALPHA, exp2f(strength.y + strength.x * dy * dy + shape.w * dx * dx));
+                        most = fmaxf(most, alphas[j]);
+                    }
+                    if (most < MIN_ALPHA) continue;
+#pragma unroll
+                    for (int j = 0; j < ABREAST; ++j) {
+                        const float depth = strengths[k + j].z, alpha = alphas[j];
+                        const float after = transmittance * (1 - alpha);
+                        if (alpha < MIN_ALPHA || !live) continue;
+                        if (depth >= stop || after <= 1e-4f) {
+                            live = false;
+                            continue;
+                        }
+                        if (transmittance > 0.5f && after <= 0.5f) surface = (unsigned)order[base + k + j];
+                        const float weight = transmittance * alpha;
+                        const float4 color = paints[k + j];
+                        red += weight * color.x, green += weight * color.y, blue += weight * color.z;
+                        expected += weight * depth;
+                        transmittance = after;
+                    }
+                }
+                all = __syncthreads_count(live) == 0;
+            }
         }
     }
     if (!inside) return;

@@ -8,6 +8,7 @@ constexpr int GROUP = 64;    // Gaussians of one group
 constexpr int LEVELS = 6;    // levels of detail of a group, the first is all of it
 constexpr int TILE = 8;      // pixels
 constexpr int THREADS = TILE * TILE;
+constexpr int DEPTHS = 16;   // bins of depth of a tile, even in the square root of the depth
 
 struct Level {
     int first, count;
@@ -106,8 +107,10 @@ struct Call {
     Placed* placed;      // (cameras, max_splats)
     Item* items;         // (cameras, max_entries)
     int* num_items;      // (cameras,)
-    int* counts;         // (cameras, tiles): entries of a tile, then how many of them are written
-    const long long* ends;  // (cameras * tiles,): where the list of each tile ends
+    float* depths;       // (cameras, 2): square root of the nearest depth, bins over the root of the depth
+    int* counts;         // (cameras, tiles, DEPTHS): entries of a bin, then how many of them are yet to be written
+    int* shares;         // (cameras, parts, tiles, DEPTHS): where each block of `tally` begins in a bin
+    const long long* ends;  // (cameras * tiles * DEPTHS,): where the list of each bin ends
     u64* keys;
     u64* solid;          // (cameras, height, width): depth and face of the nearest mesh, or null
     u64* labels;

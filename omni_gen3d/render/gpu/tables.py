@@ -6,6 +6,8 @@ import numpy as np
 
 LEVELS = 6
 TILE = 8
+DEPTHS = 16
+SHARED_BINS = 4096
 
 _POINTER = np.uint64
 
@@ -97,7 +99,9 @@ CALL = _layout(
             "placed",
             "items",
             "num_items",
+            "depths",
             "counts",
+            "shares",
             "ends",
             "keys",
             "solid",
