@@ -176,6 +176,11 @@ def _grid_rays(intrinsics: torch.Tensor, height: int, width: int, stride: int) -
     return torch.stack(torch.broadcast_tensors(x, y, x.new_ones(())), dim=-1)
 
 
+def shared_first(x: torch.Tensor) -> torch.Tensor:
+    """``(B, V, T, ...)`` to ``(B, 1 + V (T - 1), ...)``: the first latent frame once, then the others."""
+    return torch.cat([x[:, :1, 0], x[:, :, 1:].flatten(1, 2)], dim=1)
+
+
 def decode_maps(
     network: Callable[..., torch.Tensor],
     latents: torch.Tensor,
@@ -201,11 +206,6 @@ def decode_maps(
         means ``(B, N, 3)``, quats ``(B, N, 4)``, scales ``(B, N, 3)``, opacities ``(B, N)``, rgb ``(B, N, 3)``.
     """
     views, _, latent_frames, rows, columns = latents.shape[1:]
-
-    def shared_first(x: torch.Tensor) -> torch.Tensor:
-        """``(B, V, T, ...)`` to ``(B, 1 + V (T - 1), ...)``: the first latent frame once, then the others."""
-        return torch.cat([x[:, :1, 0], x[:, :, 1:].flatten(1, 2)], dim=1)
-
     last_frame = torch.arange(latent_frames, device=latents.device) * _FRAMES_PER_LATENT
     middle_frame = (last_frame - _FRAMES_PER_LATENT // 2).clamp(min=0)
     camera = shared_first(camera_to_first[:, :, last_frame])

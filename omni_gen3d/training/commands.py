@@ -26,6 +26,7 @@ BatchSize = Annotated[int | None, typer.Option(help="Items a step and process.")
 PoolSize = Annotated[int | None, typer.Option(help="Items kept on the device.")]
 Seed = Annotated[int, typer.Option(help="Of initialisation and data.")]
 Size = Annotated[str, typer.Option(help="Width x height of the frames, both divisible by 16.")]
+LearningRate = Annotated[float | None, typer.Option(help="Peak; lower it where a training goes on.")]
 LogEvery = Annotated[float | None, typer.Option(help="Seconds between evaluations and checkpoints.")]
 Resume = Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint.")]
 TokenizerFolder = Annotated[Path, typer.Option("--tokenizer", help="Trained tokenizer.")]
@@ -41,11 +42,13 @@ def _config(
     seed: int,
     size: str,
     log_every: float | None,
+    learning_rate: float | None,
 ) -> Any:
     width, _, height = size.partition("x")
     if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
         raise InputError(f"--size is {size!r}; write WIDTHxHEIGHT, for example 320x176.")
     given = {"minutes": minutes, "batch_size": batch_size, "pool_size": pool_size, "log_every_s": log_every}
+    given |= {"learning_rate": learning_rate}
     given = {name: value for name, value in given.items() if value is not None}
     return replace(defaults, seed=seed, width=int(width), height=int(height), **given)
 
@@ -60,13 +63,14 @@ def tokenizer(
     seed: Seed = 0,
     size: Size = "320x176",
     log_every: LogEvery = None,
+    learning_rate: LearningRate = None,
     resume: Resume = None,
 ) -> None:
     """Train the video tokenizer."""
     from omni_gen3d.training.loop import training_host
     from omni_gen3d.training.tokenizer import DEFAULTS, train_tokenizer
 
-    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every)
+    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
         train_tokenizer(config, host, out, resume)
 
@@ -81,13 +85,14 @@ def depth(
     seed: Seed = 0,
     size: Size = "320x176",
     log_every: LogEvery = None,
+    learning_rate: LearningRate = None,
     resume: Resume = None,
 ) -> None:
     """Train the depth network."""
     from omni_gen3d.training.depth import DEFAULTS, train_depth
     from omni_gen3d.training.loop import training_host
 
-    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every)
+    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
         train_depth(config, host, out, resume)
 
@@ -104,13 +109,14 @@ def diffusion(
     seed: Seed = 0,
     size: Size = "320x176",
     log_every: LogEvery = None,
+    learning_rate: LearningRate = None,
     resume: Resume = None,
 ) -> None:
     """Train the diffusion network."""
     from omni_gen3d.training.diffusion import DEFAULTS, train_diffusion
     from omni_gen3d.training.loop import training_host
 
-    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every)
+    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
         train_diffusion(config, host, out, resume, tokenizer, depth)
 
@@ -128,13 +134,14 @@ def decoder(
     seed: Seed = 0,
     size: Size = "320x176",
     log_every: LogEvery = None,
+    learning_rate: LearningRate = None,
     resume: Resume = None,
 ) -> None:
     """Train the Gaussian decoder on the diffusion network's own scenes (needs a GPU and gsplat)."""
     from omni_gen3d.training.decoder import DEFAULTS, train_decoder
     from omni_gen3d.training.loop import training_host
 
-    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every)
+    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
         train_decoder(config, host, out, resume, tokenizer, depth, diffusion)
 

@@ -1,7 +1,8 @@
 """Training of the Gaussian decoder by self-distillation: no frame it learns from was ever photographed or rendered.
 
 The student reads the latents of six imagined trajectories; the teacher is the RGB decoder's output of the same
-latents. In the last stage only the most opaque Gaussians are drawn, so that opacity comes to mean what it says.
+latents. In the last stage only the most opaque Gaussians are drawn, so that opacity comes to mean what it says. Half of
+every batch stands still, the other half moves and is shown at two random times, pruned together.
 """
 
 from __future__ import annotations
@@ -16,27 +17,36 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import MiniDecoder, decode_maps
-from omni_gen3d.training.clips import Pool, caption_pictures, sample_pictures, to_bytes
+from omni_gen3d.decoder.mini import MiniDecoder, decode_maps, shared_first
+from omni_gen3d.training.clips import Pool
+from omni_gen3d.training.distillation import SceneSource, moving_rows, still_rows
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import TokenizerFeatures, gradient_difference, psnr
 from omni_gen3d.training.preview import write_contact_sheet
 from omni_gen3d.training.rasterize import draw_scenes, rasterize
-from omni_gen3d.training.scenes import Scenes, scenes_from_pictures, scenes_from_prompts
+from omni_gen3d.training.scenes import Films, Scenes
 from omni_gen3d.training.worlds import compile_renderer, world_generator
+from omni_gen3d.video.cache4d import cache_at
 from omni_gen3d.video.depth import DepthNetwork
 from omni_gen3d.video.imagine import VideoModel
-from omni_gen3d.video.tokenizer import accelerate_tokenizer
+from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION, accelerate_tokenizer
 
 DEFAULTS = TrainingConfig(
     minutes=7, batch_size=4, learning_rate=1.5e-3, ema_decay=0.995, log_every_s=60, pool_size=1000
 )
 MAX_GAUSSIANS = 40_000
-_SCENES_PER_CHUNK = 8
-_PICTURES_PER_CHUNK = 64
 _FILL_SHARE = 0.25
-# From this share of the budget on only the MAX_GAUSSIANS most opaque Gaussians of a scene are drawn.
+# Scenes that move, for each that stands still, in the pools; they are three times as large.
+_MOVING_SHARE = 0.5
+# Steps between eight new scenes.
+_REFRESH_STEPS = 40
+# From this share of the budget on only the MAX_GAUSSIANS most opaque Gaussians of a scene are drawn; from the start in
+# a training that goes on.
 _PRUNE_FROM = 0.3
+# Every so many steps fewer are drawn, at least half of them: the more opaque ones should carry more.
+_FEWER_STEPS, _LEAST_SHARE = 4, 0.5
+# What looks the same at two times should be the same.
+_STEADINESS_WEIGHT, _SAME_COLOR, _SAME_LOG_DEPTH = 0.2, 0.02, 2e-3
 _PERCEPTUAL_WEIGHT, _DEPTH_WEIGHT = 0.05, 0.2
 # All opacities are pushed down; once pruned, the ones that are kept are pulled up.
 _SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT = 0.01, 0.012
@@ -56,19 +66,29 @@ def load_video_model(
 def keep_most_opaque(gaussians: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
     """The ``count`` most opaque Gaussians of each scene of a batch."""
     count = min(count, gaussians["opacities"].shape[1])
-    index = gaussians["opacities"].topk(count, dim=1).indices
+    return _gather(gaussians, gaussians["opacities"].topk(count, dim=1).indices)
+
+
+def _gather(gaussians: dict[str, torch.Tensor], index: torch.Tensor) -> dict[str, torch.Tensor]:
     return {
         name: value.gather(1, index if value.ndim == 2 else index[..., None].expand(-1, -1, value.shape[-1]))
         for name, value in gaussians.items()
     }
 
 
-def _target_frames(views: int, num_frames: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
+def target_frames(views: int, num_frames: int, device: torch.device) -> tuple[torch.Tensor, torch.Tensor]:
     """For each trajectory one frame from anywhere and one from the far half: view and frame indices ``(2 V,)``."""
     view = torch.arange(views, device=device).repeat(2)
     anywhere = torch.randint(num_frames, (views,), device=device)
     far = torch.randint(num_frames // 2, num_frames, (views,), device=device)
     return view, torch.cat([anywhere, far])
+
+
+def kept_together(sets: list[dict[str, torch.Tensor]], count: int) -> list[dict[str, torch.Tensor]]:
+    """Of one batch at several times the slots of greatest opacity over the times, as ``decode_times`` keeps them."""
+    count = min(count, sets[0]["opacities"].shape[1])
+    index = torch.stack([gaussians["opacities"] for gaussians in sets]).amax(0).topk(count, dim=1).indices
+    return [_gather(gaussians, index) for gaussians in sets]
 
 
 def draw_trajectories(gaussians: dict[str, torch.Tensor], scenes: Scenes) -> torch.Tensor:
@@ -104,6 +124,134 @@ def kept_gaussians(network: Callable[..., torch.Tensor], scenes: Scenes, max_gau
     return keep_most_opaque(maps, max_gaussians)
 
 
+def maps_at(
+    network: Callable[..., torch.Tensor],
+    latents: torch.Tensor,
+    camera_to_first: torch.Tensor,
+    frames: torch.Tensor,
+    depth: torch.Tensor,
+    intrinsics: torch.Tensor,
+    time: torch.Tensor,
+) -> tuple[dict[str, torch.Tensor], tuple[torch.Tensor, torch.Tensor]]:
+    """One pass over B filmed scenes, each at a time of its own.
+
+    Args:
+        network: See ``decode_maps``.
+        latents: Shape ``(B, V, 16, T, h, w)``.
+        camera_to_first: Of the V trajectories, shape ``(B, V, L, 4, 4)``.
+        frames: The films in [-1, 1], shape ``(B, 3, L, H, W)``.
+        depth: Of the films [scene units], shape ``(B, L, H, W)``.
+        intrinsics: Shape ``(B, 3, 3)``.
+        time: Index of the wanted input frame, shape ``(B,)``.
+
+    Returns:
+        See ``decode_maps``; and the depth ``(B, V, T, 4h, 4w)`` and colours that the cache showed.
+    """
+    item = torch.arange(len(time), device=time.device)
+    views = latents.shape[1]
+    cameras = camera_to_first[:, :, ::TEMPORAL_COMPRESSION].flatten(1, 2)
+    seen, rgb = cache_at(frames[item, :, time], depth[item, time], intrinsics, cameras)
+    seen, rgb = seen.unflatten(1, (views, -1)), rgb.unflatten(1, (views, -1))
+    share = time / (frames.shape[2] - 1)
+    return decode_maps(network, latents, seen, camera_to_first, intrinsics, rgb, share), (seen, rgb)
+
+
+def kept_moments(
+    network: Callable[..., torch.Tensor], scenes: Scenes, films: Films, max_gaussians: int
+) -> list[dict[str, torch.Tensor]]:
+    """Fused and pruned at every time of the films, one set of B scenes a time."""
+    return kept_together(
+        [
+            maps_at(
+                network,
+                scenes.latents,
+                scenes.camera_to_first,
+                films.frames,
+                films.depth,
+                films.intrinsics,
+                torch.full((len(films.depth),), time, device=films.depth.device),
+            )[0]
+            for time in range(films.frames.shape[2])
+        ],
+        max_gaussians,
+    )
+
+
+def draw_moments(moments: list[dict[str, torch.Tensor]], scenes: Scenes) -> torch.Tensor:
+    """Renders in [0, 1] along every trajectory, frame t at time t, shape ``(B, V, L, H, W, 3)``."""
+    height, width = scenes.teacher.shape[-2:]
+    drawn = [
+        draw_scenes(gaussians, scenes.camera_to_first[:, :, time], scenes.intrinsics, height, width).color
+        for time, gaussians in enumerate(moments)
+    ]
+    return torch.stack(drawn, 2)
+
+
+def steadiness_loss(
+    sets: list[dict[str, torch.Tensor]], caches: list[tuple[torch.Tensor, torch.Tensor]]
+) -> torch.Tensor:
+    """How much Gaussians change between two times where the cache shows the same at both."""
+    (depth, rgb), (other_depth, other_rgb) = caches
+    known = (depth > 0) & (other_depth > 0)
+    log_ratio = (depth.clamp(min=1e-3) / other_depth.clamp(min=1e-3)).log().abs()
+    same = known & (log_ratio < _SAME_LOG_DEPTH) & ((rgb - other_rgb).abs().amax(3) < _SAME_COLOR)
+    weight = shared_first(same).flatten(1)
+    a, b = sets
+    change = (
+        (a["rgb"] - b["rgb"]).abs().mean(-1)
+        + (a["opacities"] - b["opacities"]).abs()
+        + (a["means"] - b["means"]).abs().mean(-1)
+        + 0.1 * (a["scales"].log() - b["scales"].log()).abs().mean(-1)
+    )
+    return (change * weight).sum() / weight.sum().clamp(min=1)
+
+
+def _picture_terms(
+    gaussians: dict[str, torch.Tensor],
+    cameras: torch.Tensor,
+    intrinsics: torch.Tensor,
+    target: torch.Tensor,
+    known: torch.Tensor,
+    perceptual: TokenizerFeatures,
+) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    """L1 + MSE + gradient L1, a perceptual distance and log depth of renders from C cameras a scene.
+
+    Args:
+        cameras: Shape ``(B, C, 4, 4)``.
+        target: The teacher's frames, uint8, shape ``(B, C, 3, H, W)``.
+        known: Depth of the 3D cache, 0 where unknown, shape ``(B, C, H/2, W/2)``.
+    """
+    height, width = target.shape[-2:]
+    background = torch.rand(3, device=target.device)
+    drawn = rasterize(gaussians, cameras, intrinsics, height, width, background)
+    color = drawn.color.permute(0, 1, 4, 2, 3).flatten(0, 1) * 2 - 1
+    wanted = (target.float() / 127.5 - 1).flatten(0, 1)
+    depth = F.avg_pool2d(drawn.depth.flatten(0, 1)[:, None], 2)[:, 0]
+    known = known.float().flatten(0, 1)
+    compared = (known > 0) & (depth > 0.02)
+    log_ratio = (depth.clamp(min=0.02) / known.clamp(min=0.02)).log().abs().clamp(max=1.0)
+    depth_error = (log_ratio * compared).sum() / compared.sum().clamp(min=1)
+    error = (color - wanted).square().mean()
+    with torch.autocast(color.device.type, torch.bfloat16):
+        perceived = perceptual(color, wanted)
+    loss = (color - wanted).abs().mean() + error + 0.25 * gradient_difference(color[:, None], wanted[:, None])
+    loss = loss + _PERCEPTUAL_WEIGHT * perceived + _DEPTH_WEIGHT * depth_error
+    return loss, {"psnr_db": -10 * torch.log10(error.detach() / 4), "depth_log_l1": depth_error.detach()}
+
+
+def _network_that_knows_time(resume: Path | None) -> MiniDecoder:
+    """A fresh decoder, or that of a checkpoint with time layers added where it has none."""
+    if resume is None:
+        return MiniDecoder(knows_time=True)
+    trained: MiniDecoder = load_network(MiniDecoder, resume)
+    if not trained.config["knows_time"]:
+        sizes = {name: value for name, value in trained.config.items() if not name.startswith("_")}
+        network = MiniDecoder(**sizes | {"knows_time": True})
+        network.load_state_dict(network.state_dict() | trained.state_dict())
+        trained = network
+    return trained.train().requires_grad_(True)
+
+
 def train_decoder(
     config: TrainingConfig,
     host: Host,
@@ -113,12 +261,17 @@ def train_decoder(
     depth_folder: Path,
     diffusion_folder: Path,
 ) -> None:
-    """Train the decoder on scenes sampled from the given networks; the loss is L1 + MSE + gradient L1 against the
-    teacher's frames, a perceptual distance, log depth against the 3D cache, and opacity terms."""
+    """Train the decoder on scenes sampled from the given networks.
+
+    The loss of scenes that stand still and of scenes that move is L1 + MSE + gradient L1 against the teacher's frames,
+    a perceptual distance, log depth against the cache, and opacity terms; of scenes that move also steadiness between
+    two times.
+    """
     started_at = time.time()
     torch.manual_seed(config.seed)
-    network = MiniDecoder() if resume is None else load_network(MiniDecoder, resume).train().requires_grad_(True)
+    network = _network_that_knows_time(resume)
     network.to(host.device)  # pyright: ignore[reportArgumentType]
+    prune_from = _PRUNE_FROM if resume is None else 0.0
     model = load_video_model(tokenizer_folder, depth_folder, diffusion_folder, host.device)
     perceptual = TokenizerFeatures(model.tokenizer)
     if host.compiles:
@@ -126,101 +279,129 @@ def train_decoder(
     torch.manual_seed(config.seed + host.rank)
     generator = world_generator(config.seed * 1000 + 900 + host.rank, "train", host.device)
     rng = np.random.default_rng(config.seed * 1000 + 900 + host.rank)
-    size = (config.height, config.width, config.num_frames)
-    pool = Pool(config.pool_size)
-    waiting: list[tuple[torch.Tensor, torch.Tensor, str]] = []
+    source = SceneSource(model, config, generator, rng)
+    still, moving = Pool(config.pool_size), Pool(int(config.pool_size * _MOVING_SHARE))
 
     def in_bfloat16() -> torch.autocast:
         return torch.autocast(host.device.type, torch.bfloat16)
 
-    def fresh_scenes(from_text: bool, generator: torch.Generator, rng: np.random.Generator) -> Scenes:
-        """Scenes of new worlds: from their captions alone, or from their pictures."""
-        if len(waiting) < _SCENES_PER_CHUNK:
-            views, clips = sample_pictures(_PICTURES_PER_CHUNK, config.height, config.width, generator)
-            captions = caption_pictures(views, clips, rng)
-            waiting.extend(zip(clips.rgb[:, :, 0], clips.intrinsics, captions, strict=True))
-        taken = [waiting.pop() for _ in range(_SCENES_PER_CHUNK)]
-        prompts = [caption for _, _, caption in taken]
-        with in_bfloat16():
-            if from_text:
-                return scenes_from_prompts(model, prompts, *size, generator)
-            pictures = torch.stack([picture for picture, _, _ in taken])
-            intrinsics = torch.stack([lens for _, lens, _ in taken])
-            return scenes_from_pictures(model, pictures, intrinsics, prompts, config.num_frames, generator)
+    additions = 0
 
-    def add_scenes(from_text: bool) -> None:
-        scenes = fresh_scenes(from_text, generator, rng)
-        pool.add(
-            latents=scenes.latents.half(),
-            cache_depth=scenes.cache_depth.half(),
-            warped_depth=scenes.warped_depth.half(),
-            teacher=to_bytes(scenes.teacher),
-            camera_to_first=scenes.camera_to_first,
-            intrinsics=scenes.intrinsics,
-        )
+    def add_scenes() -> None:
+        """Eight more scenes: from pictures, moving, from text, moving, ..."""
+        nonlocal additions
+        if additions % 2:
+            moving.add(**moving_rows(*source.moving()))
+        else:
+            still.add(**still_rows(source.still(from_text=additions % 4 == 0)))
+        additions += 1
 
     heldout = world_generator(config.seed, "heldout", host.device)
-    validation = fresh_scenes(True, heldout, np.random.default_rng(0))
-    waiting.clear()
-    add_scenes(from_text=True)
-    add_scenes(from_text=False)
+    unseen = SceneSource(model, config, heldout, np.random.default_rng(0))
+    validation = unseen.still(from_text=True)
+    films, validation_moving, _ = unseen.moving()
+    add_scenes()
+    add_scenes()
     filling_began = time.time()
-    while pool.size < config.pool_size and time.time() - filling_began < _FILL_SHARE * config.minutes * 60:
-        add_scenes(from_text=True)
-        add_scenes(from_text=False)
+    while still.size < config.pool_size and time.time() - filling_began < _FILL_SHARE * config.minutes * 60:
+        add_scenes()
     steps = 0
+    half_batch = max(config.batch_size // 2, 1)
 
     def student(*args: torch.Tensor) -> torch.Tensor:
         with in_bfloat16():
             return network(*args)
 
+    def opacity_terms(opacities: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        loss = _SPARSITY_WEIGHT * opacities.mean()
+        return loss if kept is None else loss + _OPAQUENESS_WEIGHT * (1 - kept).mean()
+
+    def still_loss(count: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        batch = still.draw(half_batch)
+        gaussians = decode_maps(
+            student, batch["latents"].float(), batch["cache_depth"].float(), batch["camera_to_first"],
+            batch["intrinsics"],
+        )  # fmt: skip
+        opacities = gaussians["opacities"]
+        if count is not None:
+            gaussians = keep_most_opaque(gaussians, count)
+        view, frame = target_frames(batch["latents"].shape[1], config.num_frames, host.device)
+        loss, figures = _picture_terms(
+            gaussians, batch["camera_to_first"][:, view, frame], batch["intrinsics"],
+            batch["teacher"][:, view, :, frame].transpose(0, 1), batch["warped_depth"][:, view, frame], perceptual,
+        )  # fmt: skip
+        return loss + opacity_terms(opacities, None if count is None else gaussians["opacities"]), figures
+
+    def moving_loss(count: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """Two random times a scene, each seen by half of the trajectories and of those turned round."""
+        batch = moving.draw(half_batch)
+        item = torch.arange(half_batch, device=host.device)
+        views = batch["latents"].shape[1]
+        frames = batch["frames"].float() / 127.5 - 1
+        times = torch.randint(config.num_frames, (2, half_batch), device=host.device)
+        sets, caches = [], []
+        for at in times:
+            maps, cache = maps_at(
+                student, batch["latents"].float(), batch["camera_to_first"][:, :views], frames,
+                batch["depth"].float(), batch["intrinsics"], at,
+            )  # fmt: skip
+            sets.append(maps)
+            caches.append(cache)
+        steadiness = steadiness_loss(sets, caches)
+        drawn = sets if count is None else kept_together(sets, count)
+        loss, figures = _STEADINESS_WEIGHT * steadiness, {"steadiness": steadiness.detach()}
+        for at, everything, gaussians in zip(times, sets, drawn, strict=True):
+            view = torch.randperm(2 * views, device=host.device)[:views]
+            terms, seen = _picture_terms(
+                gaussians, batch["camera_to_first"][item[:, None], view, at[:, None]], batch["intrinsics"],
+                batch["teacher"][item[:, None], view, :, at[:, None]],
+                batch["warped_depth"][item[:, None], view, at[:, None]], perceptual,
+            )  # fmt: skip
+            # A slot may be empty at one of the times: none is pulled up but the more opaque half of a pair.
+            loss = loss + 0.5 * (terms + opacity_terms(everything["opacities"], None))
+            figures |= seen
+        if count is not None:
+            kept = torch.maximum(drawn[0]["opacities"], drawn[1]["opacities"])
+            loss = loss + _OPAQUENESS_WEIGHT * (1 - kept).mean()
+        return loss, figures
+
     def step_loss(progress: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         nonlocal steps
         steps += 1
-        if steps % 32 == 0:
-            add_scenes(from_text=steps % 64 == 0)
-        batch = pool.draw(config.batch_size)
-        gaussians = decode_maps(
-            student,
-            batch["latents"].float(),
-            batch["cache_depth"].float(),
-            batch["camera_to_first"],
-            batch["intrinsics"],
-        )
-        opacities = gaussians["opacities"]
-        if progress > _PRUNE_FROM:
-            gaussians = keep_most_opaque(gaussians, MAX_GAUSSIANS)
-        view, frame = _target_frames(batch["latents"].shape[1], config.num_frames, host.device)
-        cameras = batch["camera_to_first"][:, view, frame]
-        background = torch.rand(3, device=host.device)
-        drawn = rasterize(gaussians, cameras, batch["intrinsics"], config.height, config.width, background)
-        color = drawn.color.permute(0, 1, 4, 2, 3).flatten(0, 1) * 2 - 1
-        target = (batch["teacher"][:, view, :, frame].transpose(0, 1).float() / 127.5 - 1).flatten(0, 1)
-        known = batch["warped_depth"][:, view, frame].float().flatten(0, 1)
-        depth = F.avg_pool2d(drawn.depth.flatten(0, 1)[:, None], 2)[:, 0]
-        compared = (known > 0) & (depth > 0.02)
-        log_ratio = (depth.clamp(min=0.02) / known.clamp(min=0.02)).log().abs().clamp(max=1.0)
-        depth_error = (log_ratio * compared).sum() / compared.sum().clamp(min=1)
-        error = (color - target).square().mean()
-        with in_bfloat16():
-            perceived = perceptual(color, target)
-        loss = (color - target).abs().mean() + error + 0.25 * gradient_difference(color[:, None], target[:, None])
-        loss = loss + _PERCEPTUAL_WEIGHT * perceived + _DEPTH_WEIGHT * depth_error
-        loss = loss + _SPARSITY_WEIGHT * opacities.mean()
-        if progress > _PRUNE_FROM:
-            loss = loss + _OPAQUENESS_WEIGHT * (1 - gaussians["opacities"]).mean()
-        train_psnr = -10 * torch.log10(error.detach() / 4)
-        return loss, {
-            "train_psnr_db": train_psnr,
-            "depth_log_l1": depth_error.detach(),
-            "perceptual": perceived.detach(),
-        }
+        if steps % _REFRESH_STEPS == 0:
+            add_scenes()
+        count = None
+        if progress >= prune_from:
+            share = _LEAST_SHARE + (1 - _LEAST_SHARE) * float(rng.random()) if steps % _FEWER_STEPS == 0 else 1.0
+            count = int(share * MAX_GAUSSIANS)
+        loss, figures = still_loss(count)
+        moving_part, moving_figures = moving_loss(count)
+        figures = {f"train_{name}": value for name, value in figures.items()}
+        return loss + moving_part, figures | {f"moving_{name}": value for name, value in moving_figures.items()}
 
     def evaluate() -> dict[str, float]:
         kept = kept_gaussians(student, validation, MAX_GAUSSIANS)
         drawn = draw_trajectories(kept, validation)
-        pairs = torch.stack([validation.teacher[:, :, :, -1], drawn[:, :, -1].permute(0, 1, 4, 2, 3)], dim=2)
-        write_contact_sheet(pairs[:4].flatten(0, 2), out / "renders.png", columns=12)
-        return fidelity_scores(kept, drawn, validation) | {"pool": float(pool.size)}
+        moments = draw_moments(kept_moments(student, validation_moving, films, MAX_GAUSSIANS), validation_moving)
+        pairs = [
+            torch.stack([scenes.teacher[:, :, :, -1], shown[:, :, -1].permute(0, 1, 4, 2, 3)], dim=2)[:2]
+            for scenes, shown in ((validation, drawn), (validation_moving, moments))
+        ]
+        write_contact_sheet(torch.cat(pairs).flatten(0, 2), out / "renders.png", columns=12)
+        target = validation_moving.teacher.permute(0, 1, 3, 4, 5, 2)
+        return fidelity_scores(kept, drawn, validation) | {
+            "moving_psnr_db": psnr(moments, target),
+            "pool": float(still.size),
+            "moving_pool": float(moving.size),
+        }
 
-    fit(network, step_loss, evaluate, config, host, out, started_at=started_at, adam_names=("stem", "head", "position"))
+    fit(
+        network,
+        step_loss,
+        evaluate,
+        config,
+        host,
+        out,
+        started_at=started_at,
+        adam_names=("stem", "head", "position", "moment_detail", "time"),
+    )

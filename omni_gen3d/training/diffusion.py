@@ -1,8 +1,9 @@
 """Training of the diffusion network: pictures from text, alone or completing what a 3D cache shows of them, and videos
 from a first frame, a 3D cache and text.
 
-The cache is warped with the depth network's own depth, brought to the true scale by its median as a depth map brought
-to a camera path would be; ground truth depth steers nothing.
+Half of the videos fly through rooms that stand still, along the 3D cache of their first frame; half through rooms that
+move, along the 4D cache of a film by a still camera. Caches are warped with the depth network's own depth, brought to
+the true scale by its median as a depth map brought to a camera path would be; ground truth depth steers nothing.
 """
 
 from __future__ import annotations
@@ -28,11 +29,19 @@ from omni_gen3d.training.clips import (
 )
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import psnr
+from omni_gen3d.training.moving import (
+    MovingClips,
+    caption_moving,
+    moving_trajectories,
+    render_moving,
+    sample_moving_views,
+)
 from omni_gen3d.training.preview import write_contact_sheet
 from omni_gen3d.training.turning import turning_cameras
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, warp
-from omni_gen3d.video.depth import DepthNetwork, ray_image
+from omni_gen3d.video.cache4d import warp_video
+from omni_gen3d.video.depth import DepthNetwork, ray_image, steady_depth
 from omni_gen3d.video.diffusion import INPUT_CHANNELS, denoise, sample, warp_condition
 from omni_gen3d.video.imagine import VideoModel, draw_noise, picture_from_text
 from omni_gen3d.video.text import TEXT_CHANNELS, encode_text
@@ -143,6 +152,25 @@ class _Material:
         return warp(picture, estimate * scale[:, None, None], clips.intrinsics, camera_to_first)
 
     @torch.no_grad()
+    def warp_film(self, film: Clips, camera_to_first: torch.Tensor) -> Warp:
+        """The 4D cache of a film with estimated depth of true median scale, seen along a trajectory."""
+        frames = film.rgb * 2 - 1
+        rays = ray_image(film.intrinsics, *frames.shape[-2:])
+        with self.autocast:
+            log_depth = torch.stack([self.depth(frame, rays)[0] for frame in frames.unbind(2)], 1)
+        estimate = steady_depth(frames, log_depth)
+        scale = (film.depth[:, 0] / estimate[:, 0]).flatten(1).median(1).values
+        return warp_video(frames, estimate * scale[:, None, None, None], film.intrinsics, camera_to_first)
+
+    def rows(self, clips: Clips, seen: Warp, captions: list[str]) -> dict[str, torch.Tensor]:
+        """What a video's loss needs."""
+        return {
+            "latents": self.encode(clips.rgb * 2 - 1).half(),
+            "condition": warp_condition(self.encode(seen.rgb), latent_coverage(seen.mask)).half(),
+            "text": self.text(captions),
+        }
+
+    @torch.no_grad()
     def pictures(self, generator: torch.Generator, rng: np.random.Generator) -> dict[str, torch.Tensor]:
         focal = (TEXT_FOCAL, TEXT_FOCAL)
         size = (self.config.height, self.config.width)
@@ -193,12 +221,21 @@ class _Material:
         cameras = along_trajectories(views, trajectory, config.num_frames, generator)
         clips = render_clips(views, cameras, config.height, config.width)
         seen = self.warp_first_frame(clips, clips.camera_to_first)
-        rows = {
-            "latents": self.encode(clips.rgb * 2 - 1).half(),
-            "condition": warp_condition(self.encode(seen.rgb), latent_coverage(seen.mask)).half(),
-            "text": self.text(caption_pictures(views, clips, rng)),
-        }
-        return rows, clips, seen
+        return self.rows(clips, seen, caption_pictures(views, clips, rng)), clips, seen
+
+    @torch.no_grad()
+    def moving_clips(
+        self, generator: torch.Generator, rng: np.random.Generator
+    ) -> tuple[dict[str, torch.Tensor], MovingClips, Warp]:
+        config = self.config
+        size = (config.height, config.width)
+        views = sample_moving_views(_CLIPS_PER_CHUNK, config.width, config.height, config.num_frames, generator)
+        trajectory = torch.randint(len(TRAJECTORY_NAMES), (len(views),), generator=generator, device=generator.device)
+        cameras = moving_trajectories(views, trajectory, generator)
+        here = torch.eye(4, device=cameras.device).expand_as(cameras)
+        film, clips = render_moving(views, here, *size), render_moving(views, cameras, *size)
+        seen = self.warp_film(film.clips, cameras)
+        return self.rows(clips.clips, seen, caption_moving(views, film, rng)), clips, seen
 
 
 def train_diffusion(
@@ -223,8 +260,14 @@ def train_diffusion(
     videos, pictures = Pool(config.pool_size), Pool(config.pool_size * _PICTURE_POOL)
     completions = Pool(config.pool_size * _COMPLETION_POOL)
 
+    additions = 0
+
     def add_clips() -> None:
-        videos.add(**material.clips(generator, rng)[0])
+        """Clips of still and of moving worlds in turn."""
+        nonlocal additions
+        additions += 1
+        make = material.moving_clips if additions % 2 else material.clips
+        videos.add(**make(generator, rng)[0])
 
     def add_pictures() -> None:
         pictures.add(**material.pictures(generator, rng))
@@ -248,9 +291,9 @@ def train_diffusion(
             break
     heldout = world_generator(config.seed, "heldout", host.device)
     rows, truth, seen = material.clips(heldout, np.random.default_rng(0))
-    rows = {name: value.float() for name, value in rows.items()}
     partial, whole, known = material.completions(heldout, np.random.default_rng(0))
     partial = {name: value[:_VALIDATION_COMPLETIONS].float() for name, value in partial.items()}
+    moving_rows, moving_truth, moving_seen = material.moving_clips(heldout, np.random.default_rng(0))
     prompts: list[str] = list(_SAMPLE_PROMPTS)
     steps = 0
 
@@ -283,14 +326,17 @@ def train_diffusion(
         figures = {"picture_loss": picture_loss.detach(), "video_loss": video_loss.detach()}
         return picture_loss + video_loss, figures
 
+    def sampled(rows: dict[str, torch.Tensor], noise_from: torch.Generator) -> torch.Tensor:
+        """Four-step samples of held-out videos in [0, 1]."""
+        first, condition, text = rows["latents"].float()[:, :, :1], rows["condition"].float(), rows["text"].float()
+        noise = torch.randn(rows["latents"].shape, generator=noise_from, device=host.device)
+        latents = sample(network, noise, text, first=first, condition=condition, steps=4)
+        return decode_raw(tokenizer, to_raw_domain(tokenizer, latents)) / 2 + 0.5
+
     def evaluate() -> dict[str, float]:
         noise_from = torch.Generator(host.device).manual_seed(0)
         with torch.compiler.set_stance("force_eager"), torch.autocast(host.device.type, torch.bfloat16):
-            noise = torch.randn(rows["latents"].shape, generator=noise_from, device=host.device)
-            sampled = sample(
-                network, noise, rows["text"], first=rows["latents"][:, :, :1], condition=rows["condition"], steps=4
-            )
-            decoded = decode_raw(tokenizer, to_raw_domain(tokenizer, sampled)) / 2 + 0.5
+            decoded, moving_decoded = sampled(rows, noise_from), sampled(moving_rows, noise_from)
             noise = draw_noise(len(prompts), 1, config.height, config.width, noise_from)
             text = material.text(prompts).float()
             made, _ = picture_from_text(model, text, noise, steps=24, guidance=3.0)
@@ -298,28 +344,28 @@ def train_diffusion(
             completed = sample(network, noise, partial["text"], condition=partial["condition"], steps=12)
             completed = decode_raw(tokenizer, to_raw_domain(tokenizer, completed)) / 2 + 0.5
         write_contact_sheet(made / 2 + 0.5, out / "pictures.png", columns=2)
-        write_contact_sheet(
-            torch.stack([truth.rgb[:, :, -1], seen.rgb[:, :, -1] / 2 + 0.5, decoded[:, :, -1]], 1).flatten(0, 1)[:24],
-            out / "videos.png",
-            columns=3,
-        )
+        moving_rgb, moves = moving_truth.clips.rgb, moving_truth.moving[:, None]
+        sheets = [
+            torch.stack([true[:, :, -1], warped.rgb[:, :, -1] / 2 + 0.5, video[:, :, -1]], 1).flatten(0, 1)[:12]
+            for true, warped, video in ((truth.rgb, seen, decoded), (moving_rgb, moving_seen, moving_decoded))
+        ]
+        write_contact_sheet(torch.cat(sheets), out / "videos.png", columns=3)
         count = _VALIDATION_COMPLETIONS
-        write_contact_sheet(
-            torch.stack([known.rgb[:count, :, 0] / 2 + 0.5, completed[:, :, 0], whole.rgb[:count, :, 0]], 1).flatten(
-                0, 1
-            ),
-            out / "completions.png",
-            columns=3,
-        )
+        triples = [known.rgb[:count, :, 0] / 2 + 0.5, completed[:, :, 0], whole.rgb[:count, :, 0]]
+        write_contact_sheet(torch.stack(triples, 1).flatten(0, 1), out / "completions.png", columns=3)
         hole = (seen.mask < 0.5)[:, :, 1:]
-        return {
+        figures = {
             "known_psnr_db": psnr(completed, whole.rgb[:count], known.mask[:count] > 0.5),
             "psnr_db": psnr(decoded[:, :, 1:], truth.rgb[:, :, 1:]),
             "hole_psnr_db": psnr(decoded[:, :, 1:], truth.rgb[:, :, 1:], hole),
             "repeat_psnr_db": psnr(truth.rgb[:, :, :1].expand_as(truth.rgb)[:, :, 1:], truth.rgb[:, :, 1:]),
+            "moving_clips_psnr_db": psnr(moving_decoded[:, :, 1:], moving_rgb[:, :, 1:]),
             "video_pool": float(videos.size),
             "picture_pool": float(pictures.size),
         }
+        if moves[:, :, 1:].any():
+            figures["moving_pixels_psnr_db"] = psnr(moving_decoded[:, :, 1:], moving_rgb[:, :, 1:], moves[:, :, 1:])
+        return figures
 
     fit(
         network,

@@ -56,6 +56,8 @@ class TrainingConfig:
     def __post_init__(self) -> None:
         if self.minutes <= 0:
             raise InputError(f"minutes is {self.minutes}; give a positive budget.")
+        if not self.learning_rate > 0:
+            raise InputError(f"the learning rate is {self.learning_rate}; it must be positive.")
         if self.height % 16 or self.width % 16 or self.num_frames % 8 != 1:
             raise InputError(
                 f"size {self.width}x{self.height} and {self.num_frames} frames: sides must be divisible by 16 and "

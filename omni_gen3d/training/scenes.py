@@ -2,14 +2,22 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.training.clips import TEXT_FOCAL
-from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, ray_image
-from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_picture, picture_from_text
+from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, ray_image, steady_depth
+from omni_gen3d.video.imagine import (
+    Imagined,
+    VideoModel,
+    draw_noise,
+    imagine,
+    imagine_video,
+    latent_of_picture,
+    picture_from_text,
+)
 from omni_gen3d.video.text import encode_text
 from omni_gen3d.video.tokenizer import decode_raw
 from omni_gen3d.video.trajectories import (
@@ -70,6 +78,46 @@ class FirstFrames:
     text: torch.Tensor
     prompts: list[str]
 
+    def __getitem__(self, index: slice) -> FirstFrames:
+        """A part of the batch."""
+        return FirstFrames(
+            self.picture[index], self.latents[index], self.depth[index], self.metres_per_unit[index],
+            self.intrinsics[index], self.text[index], self.prompts[index],
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Films:
+    """What B scenes that move grow from: films by still cameras.
+
+    Attributes:
+        frames: In [-1, 1], shape ``(B, 3, L, H, W)``.
+        depth: Estimated, along z [scene units], shape ``(B, L, H, W)``.
+        metres_per_unit: Median estimated depth of the first frame, shape ``(B,)``.
+        intrinsics: Shape ``(B, 3, 3)``.
+        text: Token vectors, shape ``(B, S, 384)``.
+        prompts: One a scene.
+    """
+
+    frames: torch.Tensor
+    depth: torch.Tensor
+    metres_per_unit: torch.Tensor
+    intrinsics: torch.Tensor
+    text: torch.Tensor
+    prompts: list[str]
+
+    def reversed(self) -> Films:
+        """The films run backwards, in the same scene units."""
+        return replace(self, frames=self.frames.flip(2), depth=self.depth.flip(1))
+
+    def first_frames(self, model: VideoModel) -> FirstFrames:
+        """The films stopped at their beginning."""
+        picture = self.frames[:, :, 0]
+        return FirstFrames(
+            picture, latent_of_picture(model, picture), self.depth[:, 0], self.metres_per_unit, self.intrinsics,
+            self.text, self.prompts,
+        )  # fmt: skip
+
 
 def _with_depth(
     model: VideoModel,
@@ -129,6 +177,14 @@ def imagine_along(
         noise,
         steps=VIDEO_STEPS,
     )
+    return _taught(model, imagined, camera_to_first, first)
+
+
+def _taught(
+    model: VideoModel, imagined: Imagined, camera_to_first: torch.Tensor, origin: FirstFrames | Films
+) -> Scenes:
+    """Scenes with the RGB decoder's frames as their teacher."""
+    views = imagined.latents.shape[1]
     teacher = torch.stack([decode_raw(model.tokenizer, imagined.latents[:, v]) for v in range(views)], 1)
     return Scenes(
         latents=imagined.latents,
@@ -136,35 +192,44 @@ def imagine_along(
         warped_depth=imagined.warped_depth,
         teacher=(teacher / 2 + 0.5).clamp(0, 1),
         camera_to_first=camera_to_first,
-        intrinsics=first.intrinsics,
-        metres_per_unit=first.metres_per_unit,
-        prompts=first.prompts,
+        intrinsics=origin.intrinsics,
+        metres_per_unit=origin.metres_per_unit,
+        prompts=origin.prompts,
     )
+
+
+@torch.no_grad()
+def films_of(model: VideoModel, frames: torch.Tensor, intrinsics: torch.Tensor, prompts: list[str]) -> Films:
+    """Films in [0, 1], shape ``(B, 3, L, H, W)``, with estimated depth; an empty prompt is none."""
+    frames = frames * 2 - 1
+    rays = ray_image(intrinsics, *frames.shape[-2:])
+    log_depth = torch.stack([model.depth(frame, rays)[0] for frame in frames.unbind(2)], 1)
+    depth = steady_depth(frames, log_depth).clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    metres_per_unit = depth[:, 0].flatten(1).median(1).values
+    text = encode_text(prompts, frames.device).float()
+    return Films(frames, depth / metres_per_unit[:, None, None, None], metres_per_unit, intrinsics, text, prompts)
+
+
+@torch.no_grad()
+def imagine_films(model: VideoModel, films: Films, camera_to_first: torch.Tensor, noise: torch.Tensor) -> Scenes:
+    """Imagine the trajectories ``camera_to_first (B, V, L, 4, 4)`` [scene units] through films.
+
+    Args:
+        noise: Standard normal, shape ``(B V, 16, T, h, w)``.
+    """
+    first = latent_of_picture(model, films.frames[:, :, 0])
+    imagined = imagine_video(
+        model, films.frames, first, films.depth, films.intrinsics, camera_to_first, films.text, noise, steps=VIDEO_STEPS
+    )
+    return _taught(model, imagined, camera_to_first, films)
 
 
 @torch.no_grad()
 def imagine_scenes(model: VideoModel, first: FirstFrames, num_frames: int, generator: torch.Generator) -> Scenes:
     """Imagine the six trajectories around first frames."""
-    distances = sample_distances(len(first.prompts), generator, first.picture.device)
-    return imagine_along(model, first, centre_facing(trajectory_positions(distances, num_frames)), generator)
+    return imagine_along(model, first, six_paths(len(first.prompts), num_frames, generator), generator)
 
 
-def scenes_from_prompts(
-    model: VideoModel, prompts: list[str], height: int, width: int, num_frames: int, generator: torch.Generator
-) -> Scenes:
-    """Scenes from text alone, as ``generate`` makes them."""
-    first = first_frames_from_prompts(model, prompts, height, width, generator)
-    return imagine_scenes(model, first, num_frames, generator)
-
-
-def scenes_from_pictures(
-    model: VideoModel,
-    pictures: torch.Tensor,
-    intrinsics: torch.Tensor,
-    prompts: list[str],
-    num_frames: int,
-    generator: torch.Generator,
-) -> Scenes:
-    """Scenes around given first frames in [0, 1], shape ``(B, 3, H, W)``."""
-    first = first_frames_from_pictures(model, pictures, intrinsics, prompts)
-    return imagine_scenes(model, first, num_frames, generator)
+def six_paths(count: int, num_frames: int, generator: torch.Generator) -> torch.Tensor:
+    """Six trajectories for each of ``count`` scenes, shape ``(count, 6, L, 4, 4)`` [scene units]."""
+    return centre_facing(trajectory_positions(sample_distances(count, generator, generator.device), num_frames))

@@ -36,7 +36,7 @@ def warp_video(
         Shapes ``(B, ..., L, H, W)``.
     """
     batch, length = depth.shape[:2]
-    camera = camera_to_first if source_to_first is None else torch.linalg.inv(source_to_first) @ camera_to_first
+    camera = camera_to_first if source_to_first is None else _seen_from(source_to_first, camera_to_first)
     seen = warp(
         frames.transpose(1, 2).flatten(0, 1),
         depth.flatten(0, 1),
@@ -93,9 +93,14 @@ def cache_at_times(
     cameras = camera_to_first[:, ::TEMPORAL_COMPRESSION]
     depths, colours = [], []
     for time in times:
-        here = cameras if source_to_first is None else torch.linalg.inv(source_to_first[time]) @ cameras
+        here = cameras if source_to_first is None else _seen_from(source_to_first[time], cameras)
         seen_depth, rgb = cache_at(frames[None, :, time], depth[None, time], intrinsics[None], here.flatten(0, 1)[None])
         depths.append(seen_depth[0].unflatten(0, (views, -1)))
         colours.append(rgb[0].unflatten(0, (views, -1)))
     shares = torch.tensor([time / (length - 1) for time in times], device=depth.device)
     return MovingCache(shares, torch.stack(depths), torch.stack(colours))
+
+
+def _seen_from(source_to_first: torch.Tensor, camera_to_first: torch.Tensor) -> torch.Tensor:
+    with torch.autocast(camera_to_first.device.type, enabled=False):  # bfloat16 poses would smear the cache
+        return torch.linalg.inv(source_to_first) @ camera_to_first

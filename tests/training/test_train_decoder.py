@@ -1,0 +1,158 @@
+"""The decoder's training at toy size, with a slow rasteriser in plain torch in gsplat's place (gsplat needs CUDA)."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from diffusers import CosmosTransformer3DModel
+
+from omni_gen3d.checkpoints import load_network, save_network
+from omni_gen3d.decoder.mini import MiniDecoder
+from omni_gen3d.geometry import quat_to_matrix
+from omni_gen3d.training import decoder, distillation, scenes
+from omni_gen3d.training.clips import Pool
+from omni_gen3d.training.decoder import kept_together, steadiness_loss, train_decoder
+from omni_gen3d.training.loop import Host
+from omni_gen3d.training.rasterize import Rendered
+from omni_gen3d.training.tokenizer import make_tokenizer
+from omni_gen3d.video.depth import DepthNetwork
+from omni_gen3d.video.diffusion import INPUT_CHANNELS
+from omni_gen3d.video.text import TEXT_CHANNELS
+
+HOST = Host(0, 1, torch.device("cpu"))
+TOY = replace(
+    decoder.DEFAULTS, batch_size=2, pool_size=2, height=16, width=32, num_frames=9, minutes=0.1, log_every_s=60.0
+)
+
+
+def slow_rasterize(gaussians, camera_to_first, intrinsics, height, width, background) -> Rendered:
+    """Every Gaussian at every pixel, sorted by depth and blended front to back; differentiable."""
+    views = []
+    v, u = torch.meshgrid(torch.arange(height) + 0.5, torch.arange(width) + 0.5, indexing="ij")
+    for b, cameras in enumerate(camera_to_first):
+        rotation = quat_to_matrix(gaussians["quats"][b] / gaussians["quats"][b].norm(dim=-1, keepdim=True))
+        spread = rotation @ torch.diag_embed(gaussians["scales"][b] ** 2) @ rotation.mT
+        for camera in cameras:
+            turn = camera[:3, :3].T
+            local = (gaussians["means"][b] - camera[:3, 3]) @ camera[:3, :3]
+            seen = local[:, 2].detach() > 0.05
+            x, y, z = local.unbind(-1)
+            z = z.clamp(min=0.05)
+            focal = intrinsics[b, 0, 0]
+            zero = torch.zeros_like(z)
+            jacobian = torch.stack([1 / z, zero, -x / z**2, zero, 1 / z, -y / z**2], -1).unflatten(-1, (2, 3)) * focal
+            flat = jacobian @ turn @ spread @ turn.T @ jacobian.mT + 0.3 * torch.eye(2)
+            du = u[..., None] - (x / z * focal + intrinsics[b, 0, 2])
+            dv = v[..., None] - (y / z * focal + intrinsics[b, 1, 2])
+            inverse = torch.linalg.inv(flat)
+            power = inverse[:, 0, 0] * du * du + 2 * inverse[:, 0, 1] * du * dv + inverse[:, 1, 1] * dv * dv
+            alpha = (gaussians["opacities"][b] * torch.exp(-0.5 * power)).clamp(max=0.99) * seen
+            order = z.argsort()
+            alpha = alpha[..., order]
+            through = torch.cumprod(torch.cat([torch.ones_like(alpha[..., :1]), 1 - alpha[..., :-1]], -1), -1)
+            weight = alpha * through
+            color = weight @ gaussians["rgb"][b][order] + (1 - weight.sum(-1, keepdim=True)) * background
+            views.append((color, (weight @ z[order]) / weight.sum(-1).clamp(min=1e-6), weight.sum(-1)))
+    shape = camera_to_first.shape[:2]
+    return Rendered(*(torch.stack(parts).unflatten(0, shape) for parts in zip(*views, strict=True)))
+
+
+@pytest.fixture(scope="module")
+def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Untrained networks that imagine."""
+    folder = tmp_path_factory.mktemp("frozen")
+    torch.manual_seed(0)
+    denoiser = CosmosTransformer3DModel(
+        in_channels=INPUT_CHANNELS, out_channels=16, num_attention_heads=1, attention_head_dim=24, num_layers=1,
+        mlp_ratio=2.0, text_embed_dim=TEXT_CHANNELS, adaln_lora_dim=8, max_size=(4, 8, 8), patch_size=(1, 2, 2),
+        rope_scale=(1.0, 1.0, 1.0), concat_padding_mask=False, extra_pos_embed_type="learnable",
+    )  # fmt: skip
+    save_network(make_tokenizer(), folder / "tokenizer", "float16")
+    save_network(DepthNetwork(channels=(16, 32), num_attention_layers=1), folder / "depth", "float16")
+    save_network(denoiser, folder / "diffusion", "float16")
+    return folder
+
+
+@pytest.fixture
+def small(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decoder, "rasterize", slow_rasterize)
+    monkeypatch.setattr(decoder, "MAX_GAUSSIANS", 200)
+    monkeypatch.setattr(decoder, "_REFRESH_STEPS", 2)
+    monkeypatch.setattr(distillation, "_SCENES_PER_CHUNK", 1)
+    monkeypatch.setattr(distillation, "_PICTURES_PER_CHUNK", 1)
+    monkeypatch.setattr(distillation, "_PROMPTS_AT_ONCE", 1)
+    monkeypatch.setattr(scenes, "PICTURE_STEPS", 2)
+    monkeypatch.setattr(scenes, "VIDEO_STEPS", 1)
+
+
+def test_a_static_checkpoint_learns_to_move(frozen: Path, tmp_path: Path, small: None) -> None:
+    """Training goes on from a decoder without time layers, which it gains; they no longer are zero, all is finite."""
+    torch.manual_seed(1)
+    save_network(MiniDecoder(token_rows=1, token_columns=2), tmp_path / "old", "float16")
+    folders = (frozen / "tokenizer", frozen / "depth", frozen / "diffusion")
+    train_decoder(TOY, HOST, tmp_path / "new", tmp_path / "old", *folders)
+    trained = load_network(MiniDecoder, tmp_path / "new")
+    assert trained.config["knows_time"]
+    assert all(bool(value.isfinite().all()) for value in trained.state_dict().values())
+    assert float(trained.moment_stem.weight.abs().max()) > 0 and float(trained.target_time.weight.abs().max()) > 0
+    last = json.loads((tmp_path / "new" / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < last["moving_psnr_db"] < 60 and 0 < last["fidelity_psnr_db"] < 60
+    assert last["pool"] >= 1 and last["moving_pool"] >= 1
+
+
+def _maps(count: int, seed: int) -> dict[str, torch.Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        "means": torch.rand(1, count, 3, generator=generator),
+        "scales": torch.rand(1, count, 3, generator=generator) + 0.1,
+        "opacities": torch.rand(1, count, generator=generator),
+        "rgb": torch.rand(1, count, 3, generator=generator),
+    }
+
+
+def test_pairs_keep_the_same_slots() -> None:
+    """Both times keep the slots whose greater opacity is greatest."""
+    a, b = _maps(50, 0), _maps(50, 1)
+    kept = kept_together([a, b], 20)
+    best = torch.maximum(a["opacities"], b["opacities"])[0].argsort(descending=True)[:20]
+    for gaussians, one in zip((a, b), kept, strict=True):
+        assert torch.equal(one["means"][0], gaussians["means"][0, best])
+
+
+def test_steadiness_counts_what_looks_the_same() -> None:
+    """Change costs where both caches agree; where colour or depth differ, or one is unknown, it is free."""
+    depth, rgb = torch.ones(1, 1, 1, 2, 2), torch.full((1, 1, 1, 3, 2, 2), 0.5)
+    other_depth, other_rgb = depth.clone(), rgb.clone()
+    other_depth[..., 0, 0] = 0.0
+    other_depth[..., 0, 1] = 1.5
+    other_rgb[..., 1, 0] = 0.9
+    a = _maps(4, 0)
+    b = {name: value.clone() for name, value in a.items()}
+    b["rgb"][0, :3] += 0.3
+    assert float(steadiness_loss([a, b], [(depth, rgb), (other_depth, other_rgb)])) == 0.0
+    b["rgb"][0, 3] += 0.3
+    assert float(steadiness_loss([a, b], [(depth, rgb), (other_depth, other_rgb)])) == pytest.approx(0.3, abs=1e-5)
+
+
+def test_turned_round_frames_come_with_their_cameras(frozen: Path, small: None) -> None:
+    """Trajectory V + v is trajectory v backwards: its last frame is seen from the film's own camera."""
+    import numpy as np
+
+    from omni_gen3d.training.decoder import load_video_model
+    from omni_gen3d.training.worlds import world_generator
+
+    model = load_video_model(frozen / "tokenizer", frozen / "depth", frozen / "diffusion", HOST.device)
+    source = distillation.SceneSource(model, TOY, world_generator(0, "train", "cpu"), np.random.default_rng(0))
+    films, ahead, back = source.moving()
+    rows = distillation.moving_rows(films, ahead, back)
+    cameras = rows["camera_to_first"]
+    assert torch.allclose(cameras[:, 6:, -1], torch.eye(4), atol=1e-6)
+    assert torch.equal(cameras[:, 6:].flip(2), cameras[:, :6])
+    assert rows["teacher"].shape == (1, 12, 3, 9, 16, 32) and rows["warped_depth"].shape == (1, 12, 9, 8, 16)
+    pool = Pool(2)
+    pool.add(**rows)
+    assert pool.draw(3)["frames"].shape == (3, 3, 9, 16, 32)
