@@ -154,7 +154,7 @@ def _eval() -> None:
 @eval_app.command()
 @reported
 def mini(
-    scenes: Annotated[int, typer.Option(metavar="N", help="From text, and as many from pictures.")] = 64,
+    scenes: Annotated[int, typer.Option(metavar="N", help="From text, and as many from pictures; or films.")] = 64,
     device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
     weights: Annotated[
         Path | None,
@@ -164,23 +164,30 @@ def mini(
         Path | None, typer.Option(metavar="FOLDER", help="Other weights, measured on the same worlds beside these.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of worlds, noise and classifier.")] = 0,
-    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write two contact sheets here.")] = None,
+    out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write contact sheets here.")] = None,
     classifier_seconds: Annotated[float, typer.Option(metavar="S", help="Budget of the classifier's training.")] = 75.0,
+    dynamic: Annotated[
+        bool, typer.Option("--dynamic", help="Measure what it makes of films of moving worlds instead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Print every figure of the mini model. Exit code 0 only if all checks hold, 1 if one fails."""
     from omni_gen3d.training.evaluation import evaluate_mini
+    from omni_gen3d.training.evaluation_moving import evaluate_moving
 
     folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
-    result = evaluate_mini(
-        folder,
-        scenes,
-        pick_device(device),
-        seed,
-        against=against,
-        out=out,
-        classifier_seconds=classifier_seconds,
-    )
+    if dynamic:
+        result = evaluate_moving(folder, scenes, pick_device(device), seed, against=against, out=out)
+    else:
+        result = evaluate_mini(
+            folder,
+            scenes,
+            pick_device(device),
+            seed,
+            against=against,
+            out=out,
+            classifier_seconds=classifier_seconds,
+        )
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -190,12 +197,20 @@ def mini(
 
 
 def _print_evaluation(result: dict[str, Any]) -> None:
-    typer.echo(
-        f"{result['scenes']} scenes from text and as many from pictures, seed {result['seed']}, {result['device']}"
-    )
+    given = "scenes from text and as many from pictures" if "classifier" in result else "films of moving worlds"
+    typer.echo(f"{result['scenes']} {given}, seed {result['seed']}, {result['device']}")
     for row in result["rows"]:
         beside = "" if row["against"] is None else f"{_number(row['against']):>8}"
         typer.echo(f"{row['name']:<28}{_number(row['value']):>8}{beside}  {row['meaning']}")
+    if "classifier" in result:
+        _print_classifier(result)
+    for check in result["checks"]:
+        verdict = "ok" if check["ok"] else "FAILED"
+        bound = "most" if check.get("at_most") else "least"
+        typer.echo(f"{verdict}: {check['name']} is {_number(check['value'])}, at {bound} {check['target']} wanted")
+
+
+def _print_classifier(result: dict[str, Any]) -> None:
     for stage, seconds in result["seconds_per_scene"].items():
         typer.echo(f"{'seconds':<28}{_number(seconds):>8}  {stage}, each scene")
     classifier = result["classifier"]
@@ -203,9 +218,6 @@ def _print_evaluation(result: dict[str, Any]) -> None:
         told = ", ".join(f"{name} {_number(value)}" for name, value in groups.items())
         typer.echo(f"classifier on {title}: {told}")
     typer.echo(f"classifier's groups that judge prompts: {', '.join(classifier['groups_used']) or 'none'}")
-    for check in result["checks"]:
-        verdict = "ok" if check["ok"] else "FAILED"
-        typer.echo(f"{verdict}: {check['name']} is {_number(check['value'])}, at least {check['target']} wanted")
 
 
 def _number(value: float | None) -> str:

@@ -10,6 +10,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.training.captions import describe
@@ -87,13 +88,17 @@ class MovingViews:
         return torch.cat([pose_matrix(self.pose), ball], 2)
 
     @property
+    def part_moves(self) -> torch.Tensor:
+        """Which of the 12 boxes and, last, the ball move, shape ``(B, 13)``, bool."""
+        boxes = (self.pose - self.pose[:, :1]).abs().amax((1, 3)) > _STILL
+        ball = (self.mover == BALL_MOVER)[:, None]
+        return torch.cat([boxes & (self.part_half[..., 0] > 0), ball], 1)
+
+    @property
     def moves(self) -> torch.Tensor:
         """Which primitives move, shape ``(B, 46)``, bool."""
-        moved = torch.zeros(len(self), BALL + 1, dtype=torch.bool, device=self.pose.device)
-        boxes = (self.pose - self.pose[:, :1]).abs().amax((1, 3)) > _STILL
-        moved[:, _FIRST_MOVING_BOX:BOXES] = boxes & (self.part_half[..., 0] > 0)
-        moved[:, BALL] = self.mover == BALL_MOVER
-        return moved
+        boxes, ball = self.part_moves.split([MOVER_PARTS, 1], 1)
+        return torch.cat([F.pad(boxes, (_FIRST_MOVING_BOX, BALL - BOXES)), ball], 1)
 
     def worlds_at(self, world: torch.Tensor, time: torch.Tensor) -> Worlds:
         """The world of index ``world (S,)`` at the frame of index ``time (S,)``, for S pairs."""

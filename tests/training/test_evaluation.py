@@ -8,57 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import torch
-from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 from PIL import Image
 
-from omni_gen3d.checkpoints import save_network
-from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.errors import InputError
 from omni_gen3d.training import evaluation, scenes
 from omni_gen3d.training.classifier import AttributeClassifier, AttributeScores, TrainedClassifier
 from omni_gen3d.training.evaluation import evaluate_mini
-from omni_gen3d.video.depth import DepthNetwork
-from omni_gen3d.video.diffusion import INPUT_CHANNELS
 
 HEIGHT, WIDTH, FRAMES = 16, 32, 9
-
-
-def write_toy_weights(folder: Path) -> Path:
-    """Random networks of the four classes, as small as they come."""
-    torch.manual_seed(0)
-    tokenizer = AutoencoderKLCosmos(
-        latent_channels=16,
-        encoder_block_out_channels=(8, 8, 8, 8),
-        decode_block_out_channels=(8, 8, 8, 8),
-        attention_resolutions=(32,),
-        resolution=128,
-        num_layers=1,
-        patch_size=4,
-        spatial_compression_ratio=8,
-        temporal_compression_ratio=8,
-    )
-    diffusion = CosmosTransformer3DModel(
-        in_channels=INPUT_CHANNELS,
-        out_channels=16,
-        num_attention_heads=1,
-        attention_head_dim=64,
-        num_layers=1,
-        mlp_ratio=1.0,
-        text_embed_dim=384,
-        adaln_lora_dim=8,
-        max_size=(16, 44, 80),
-        patch_size=(1, 2, 2),
-        rope_scale=(1.0, 1.0, 1.0),
-        concat_padding_mask=False,
-        extra_pos_embed_type="learnable",
-    )
-    depth = DepthNetwork(channels=(32, 32, 32, 32), num_attention_layers=1)
-    decoder = MiniDecoder(channels=32, token_channels=64, num_layers=1, latent_frames=2, token_rows=1, token_columns=2)
-    networks = {"tokenizer": tokenizer, "depth": depth, "diffusion": diffusion, "decoder": decoder}
-    for name, network in networks.items():
-        save_network(network, folder / name, "float16")
-    return folder
 
 
 def toy_classifier(*_: Any, **__: Any) -> TrainedClassifier:
@@ -68,15 +25,14 @@ def toy_classifier(*_: Any, **__: Any) -> TrainedClassifier:
 
 
 @pytest.fixture(scope="module")
-def measured(tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
+def measured(toy_weights: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[dict[str, Any], Path]:
     folder = tmp_path_factory.mktemp("evaluation")
-    weights = write_toy_weights(folder / "weights")
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(evaluation, "train_classifier", toy_classifier)
         patch.setattr(scenes, "PICTURE_STEPS", 2)
         patch.setattr(scenes, "VIDEO_STEPS", 2)
         result = evaluate_mini(
-            weights, 2, "cpu", against=weights, out=folder / "out",
+            toy_weights, 2, "cpu", against=toy_weights, out=folder / "out",
             height=HEIGHT, width=WIDTH, num_frames=FRAMES, max_gaussians=200,
         )  # fmt: skip
     return result, folder / "out"
@@ -89,7 +45,8 @@ def test_every_figure_is_measured(measured: tuple[dict[str, Any], Path]) -> None
     for row in result["rows"]:
         assert row["value"] == result[row["name"]] and math.isfinite(row["value"]), row
         measured_twice = row["name"] not in ("peak_memory_gib", "seconds_total")
-        assert row["against"] == (row["value"] if measured_twice else None), row
+        # Kernels may round by how their memory happens to be aligned.
+        assert row["against"] == (pytest.approx(row["value"], rel=1e-5) if measured_twice else None), row
     for name in ("prompt_accuracy", "opacity_median", "novel_seen_share", "image_frames_share"):
         assert 0 < result[name] <= 1 or name == "prompt_accuracy"
     assert set(result["seconds_per_scene"]) == {"text to picture", "imagine", "decode", "render"}

@@ -6,22 +6,19 @@ import json
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
-from diffusers import CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network, save_network
 from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.geometry import quat_to_matrix
 from omni_gen3d.training import decoder, distillation, scenes
 from omni_gen3d.training.clips import Pool
-from omni_gen3d.training.decoder import kept_together, steadiness_loss, train_decoder
+from omni_gen3d.training.decoder import kept_together, load_video_model, steadiness_loss, train_decoder
 from omni_gen3d.training.loop import Host
 from omni_gen3d.training.rasterize import Rendered
-from omni_gen3d.training.tokenizer import make_tokenizer
-from omni_gen3d.video.depth import DepthNetwork
-from omni_gen3d.video.diffusion import INPUT_CHANNELS
-from omni_gen3d.video.text import TEXT_CHANNELS
+from omni_gen3d.training.worlds import world_generator
 
 HOST = Host(0, 1, torch.device("cpu"))
 TOY = replace(
@@ -61,22 +58,6 @@ def slow_rasterize(gaussians, camera_to_first, intrinsics, height, width, backgr
     return Rendered(*(torch.stack(parts).unflatten(0, shape) for parts in zip(*views, strict=True)))
 
 
-@pytest.fixture(scope="module")
-def frozen(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Untrained networks that imagine."""
-    folder = tmp_path_factory.mktemp("frozen")
-    torch.manual_seed(0)
-    denoiser = CosmosTransformer3DModel(
-        in_channels=INPUT_CHANNELS, out_channels=16, num_attention_heads=1, attention_head_dim=24, num_layers=1,
-        mlp_ratio=2.0, text_embed_dim=TEXT_CHANNELS, adaln_lora_dim=8, max_size=(4, 8, 8), patch_size=(1, 2, 2),
-        rope_scale=(1.0, 1.0, 1.0), concat_padding_mask=False, extra_pos_embed_type="learnable",
-    )  # fmt: skip
-    save_network(make_tokenizer(), folder / "tokenizer", "float16")
-    save_network(DepthNetwork(channels=(16, 32), num_attention_layers=1), folder / "depth", "float16")
-    save_network(denoiser, folder / "diffusion", "float16")
-    return folder
-
-
 @pytest.fixture
 def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decoder, "rasterize", slow_rasterize)
@@ -89,11 +70,11 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(scenes, "VIDEO_STEPS", 1)
 
 
-def test_a_static_checkpoint_learns_to_move(frozen: Path, tmp_path: Path, small: None) -> None:
+def test_a_static_checkpoint_learns_to_move(toy_weights: Path, tmp_path: Path, small: None) -> None:
     """Training goes on from a decoder without time layers, which it gains; they no longer are zero, all is finite."""
     torch.manual_seed(1)
     save_network(MiniDecoder(token_rows=1, token_columns=2), tmp_path / "old", "float16")
-    folders = (frozen / "tokenizer", frozen / "depth", frozen / "diffusion")
+    folders = (toy_weights / "tokenizer", toy_weights / "depth", toy_weights / "diffusion")
     train_decoder(TOY, HOST, tmp_path / "new", tmp_path / "old", *folders)
     trained = load_network(MiniDecoder, tmp_path / "new")
     assert trained.config["knows_time"]
@@ -138,14 +119,9 @@ def test_steadiness_counts_what_looks_the_same() -> None:
     assert float(steadiness_loss([a, b], [(depth, rgb), (other_depth, other_rgb)])) == pytest.approx(0.3, abs=1e-5)
 
 
-def test_turned_round_frames_come_with_their_cameras(frozen: Path, small: None) -> None:
+def test_turned_round_frames_come_with_their_cameras(toy_weights: Path, small: None) -> None:
     """Trajectory V + v is trajectory v backwards: its last frame is seen from the film's own camera."""
-    import numpy as np
-
-    from omni_gen3d.training.decoder import load_video_model
-    from omni_gen3d.training.worlds import world_generator
-
-    model = load_video_model(frozen / "tokenizer", frozen / "depth", frozen / "diffusion", HOST.device)
+    model = load_video_model(toy_weights / "tokenizer", toy_weights / "depth", toy_weights / "diffusion", HOST.device)
     source = distillation.SceneSource(model, TOY, world_generator(0, "train", "cpu"), np.random.default_rng(0))
     films, ahead, back = source.moving()
     rows = distillation.moving_rows(films, ahead, back)
