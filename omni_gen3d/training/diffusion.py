@@ -190,10 +190,8 @@ class _Material:
         config = self.config
         views = sample_views(_PICTURES_PER_CHUNK, config.width, config.height, generator)
         cameras, second_known = turning_cameras(views, generator)
-        # One camera at a time, as pictures are rendered: another size would compile the renderer anew.
         view, first, second = (
-            render_clips(views, camera, config.height, config.width, chunk=_PICTURES_PER_CHUNK)
-            for camera in cameras.split(1, dim=1)
+            render_clips(views, camera, config.height, config.width) for camera in cameras.split(1, dim=1)
         )
         known = [
             self.warp_first_frame(clips, torch.linalg.inv(clips.camera_to_first) @ view.camera_to_first)

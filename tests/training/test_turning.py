@@ -20,7 +20,9 @@ def views() -> Views:
 def test_a_turn_keeps_place_and_pitch() -> None:
     """Turned by 90 degrees a camera that looks along +X looks along +Y, from the same place and as far down."""
     camera = torch.eye(4)
-    camera[:3, :3] = torch.stack([camera.new_tensor(axis) for axis in ([0, -1, 0], [-0.6, 0, -0.8], [0.8, 0, -0.6])], -1)
+    camera[:3, :3] = torch.stack(
+        [camera.new_tensor(axis) for axis in ([0, -1, 0], [-0.6, 0, -0.8], [0.8, 0, -0.6])], -1
+    )
     camera[:3, 3] = torch.tensor([1.0, 2.0, 1.5])
     turned = turn_about_vertical(camera[None], torch.tensor([math.pi / 2]))[0]
     torch.testing.assert_close(turned[:3, 2], torch.tensor([0.0, 0.8, -0.6]))
