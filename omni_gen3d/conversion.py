@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal, get_args
@@ -109,9 +110,10 @@ def convert(
     target = check_target(Path(out))
     truth = None if ground_truth is None else read_mesh_file(ground_truth)
     stages = Stages(progress, cancelled)
-    with stages.stage("read"):
+    with stages.stage("read"), ThreadPoolExecutor(1) as pool:
+        digest = pool.submit(FileDigest.of, file)
         gaussians = read_splat_file(file, sh_degree=sh_degree)
-        digest = FileDigest.of(file).sha256
+        input_sha256 = digest.result().sha256
     with stages.stage("placing"):
         axes = _LIKELIEST_UP[file.suffix.lower()] if up_axis == "auto" else (up_axis,)
         if reference_length is not None:
@@ -129,7 +131,7 @@ def convert(
         Provenance(
             kind="static",
             prompt=None,
-            input_sha256=digest,
+            input_sha256=input_sha256,
             seed=seed,
             model="file",
             model_sha256=None,

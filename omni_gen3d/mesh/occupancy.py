@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import math
 from dataclasses import dataclass
 from itertools import product
 
 import numpy as np
 from numba import njit, prange
 
-from omni_gen3d.geometry import quat_to_matrix
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.types import Gaussians
 
@@ -25,7 +24,6 @@ _SOLID_COVER = 0.5
 # A wide Gaussian is spread over this many points a side at most, out to 1.5 standard deviations.
 _MAX_SIDE = 8
 _REACH_SIGMAS = 1.5
-_POINTS_A_CHUNK = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -85,7 +83,9 @@ def _open(padded: np.ndarray, start: np.ndarray, ways: np.ndarray, steps: int) -
 
 def occupy(gaussians: Gaussians) -> Occupancy:
     """Sum up opacity times area in at most about 250,000 voxels of 5 cm or more, a margin of two around the scene."""
-    means = gaussians.means.detach().cpu().numpy()
+    means, quats, scales = (
+        tensor.detach().cpu().numpy() for tensor in (gaussians.means, gaussians.quats, gaussians.scales)
+    )
     visible = np.flatnonzero(gaussians.opacities.detach().cpu().numpy() >= _MIN_OPACITY)
     if len(visible) == 0:
         visible = np.arange(len(means))
@@ -95,35 +95,108 @@ def occupy(gaussians: Gaussians) -> Occupancy:
     voxel_size = max(_MIN_VOXEL_M, float(np.cbrt(extent.prod() / _MAX_VOXELS)), float(extent.max()) / 512)
     origin = np.floor(low / voxel_size - 2) * voxel_size
     shape = np.ceil((high - origin) / voxel_size + 2).astype(int)
-    cover = np.zeros(int(shape.prod()))
-    for points, areas in _spread(gaussians, visible, voxel_size):
-        voxels = np.floor((points - origin) / voxel_size)
-        inside = ((voxels >= 0) & (voxels < shape)).all(1)
-        flat = np.ravel_multi_index(tuple(voxels[inside].astype(np.int64).T), tuple(shape))
-        cover += np.bincount(flat, weights=areas[inside], minlength=len(cover))
-    return Occupancy(cover.reshape(shape) >= _SOLID_COVER * voxel_size**2, origin, voxel_size)
+    areas = 2 * np.pi * covered_area(gaussians)[visible]
+    cover = np.zeros(tuple(shape))
+    _add_cover(means[visible], quats[visible], scales[visible], areas, origin, voxel_size, cover)
+    return Occupancy(cover >= _SOLID_COVER * voxel_size**2, origin, voxel_size)
 
 
-def _spread(gaussians: Gaussians, chosen: np.ndarray, voxel_size: float) -> Iterator[tuple[np.ndarray, np.ndarray]]:
-    """Points over the two wide axes of each Gaussian, and the area that each stands for, in chunks."""
-    scales = gaussians.scales.detach().cpu().numpy()
-    order = np.argsort(-scales[chosen], axis=1, kind="stable")[:, :2]
-    wide = np.take_along_axis(scales[chosen], order, 1)
-    areas = 2 * np.pi * covered_area(gaussians)[chosen]
-    side = np.clip(np.ceil(2 * _REACH_SIGMAS * wide[:, 0] / voxel_size), 1, _MAX_SIDE).astype(int)
-    for count in np.unique(side):
-        offsets = _REACH_SIGMAS * ((2 * np.arange(count) + 1) / count - 1)
-        a, b = (axis.ravel() for axis in np.meshgrid(offsets, offsets, indexing="ij"))
-        group = np.flatnonzero(side == count)
-        step = max(1, _POINTS_A_CHUNK // count**2)
-        for first in range(0, len(group), step):
-            rows = group[first : first + step]
-            points = gaussians.means.detach().cpu().numpy()[chosen[rows], None, :]
-            if count > 1:
-                frames = quat_to_matrix(gaussians.quats[chosen[rows]].detach().cpu()).numpy()
-                axes = np.take_along_axis(frames, order[rows, None, :], 2) * wide[rows, None, :]
-                points = points + a[:, None] * axes[:, None, :, 0] + b[:, None] * axes[:, None, :, 1]
-            yield points.reshape(-1, 3), np.repeat(areas[rows] / count**2, count**2)
+@njit(cache=True)
+def _add_cover(
+    means: np.ndarray,
+    quats: np.ndarray,
+    scales: np.ndarray,
+    areas: np.ndarray,
+    origin: np.ndarray,
+    voxel_size: float,
+    cover: np.ndarray,
+) -> None:
+    """Spread each Gaussian's area evenly over its two wide axes and add it to the voxels of ``cover``."""
+    for i in range(len(means)):
+        thin = 0
+        for axis in range(1, 3):
+            if scales[i, axis] <= scales[i, thin]:
+                thin = axis
+        u, v = (thin + 1) % 3, (thin + 2) % 3
+        widest = max(scales[i, u], scales[i, v])
+        side = min(max(math.ceil(2 * _REACH_SIGMAS * widest / voxel_size), 1), _MAX_SIDE)
+        along = _axes(quats[i])
+        for a in range(side):
+            on_u = scales[i, u] * _REACH_SIGMAS * ((2 * a + 1) / side - 1)
+            for b in range(side):
+                on_v = scales[i, v] * _REACH_SIGMAS * ((2 * b + 1) / side - 1)
+                x = (means[i, 0] + on_u * along[u][0] + on_v * along[v][0] - origin[0]) / voxel_size
+                y = (means[i, 1] + on_u * along[u][1] + on_v * along[v][1] - origin[1]) / voxel_size
+                z = (means[i, 2] + on_u * along[u][2] + on_v * along[v][2] - origin[2]) / voxel_size
+                if 0 <= x < cover.shape[0] and 0 <= y < cover.shape[1] and 0 <= z < cover.shape[2]:
+                    cover[int(x), int(y), int(z)] += areas[i] / side**2
+
+
+@njit(cache=True)
+def _axes(quat: np.ndarray) -> tuple[tuple[float, float, float], ...]:
+    """The columns of the rotation matrix of a unit quaternion wxyz."""
+    w, x, y, z = quat
+    return (
+        (1 - 2 * (y * y + z * z), 2 * (x * y + w * z), 2 * (x * z - w * y)),
+        (2 * (x * y - w * z), 1 - 2 * (x * x + z * z), 2 * (y * z + w * x)),
+        (2 * (x * z + w * y), 2 * (y * z - w * x), 1 - 2 * (x * x + y * y)),
+    )
+
+
+def distance_to(marked: np.ndarray) -> np.ndarray:
+    """Distance of each voxel's centre to that of the nearest marked one [voxels], inf where none is, ``(X, Y, Z)``."""
+    squared = np.where(marked, 0.0, np.inf)
+    for axis in range(3):
+        squared = np.moveaxis(_nearest(np.ascontiguousarray(np.moveaxis(squared, axis, 2))), 2, axis)
+    return np.sqrt(squared)
+
+
+@njit(cache=True)
+def _nearest(squared: np.ndarray) -> np.ndarray:
+    """Squared distances once steps along the last axis count too (Saito and Toriwaki 1994)."""
+    nearest = squared.copy()
+    for i in range(squared.shape[0]):
+        for j in range(squared.shape[1]):
+            line, best = squared[i, j], nearest[i, j]
+            for k in range(len(line)):
+                step = 1
+                while step * step < best[k] and step < len(line):
+                    if k >= step:
+                        best[k] = min(best[k], line[k - step] + step * step)
+                    if k + step < len(line):
+                        best[k] = min(best[k], line[k + step] + step * step)
+                    step += 1
+    return nearest
+
+
+def largest_region(is_open: np.ndarray) -> np.ndarray:
+    """The largest part of the open voxels that hangs together by faces, the first of equals, ``(X, Y, Z)``, bool."""
+    padded = np.pad(is_open, 1)
+    parts = _numbered_parts(padded.ravel(), padded.shape[2], padded.shape[1] * padded.shape[2]).reshape(padded.shape)
+    sizes = np.bincount(parts.ravel())[1:]
+    return parts[1:-1, 1:-1, 1:-1] == 1 + (int(sizes.argmax()) if len(sizes) else 0)
+
+
+@njit(cache=True)
+def _numbered_parts(is_open: np.ndarray, row: int, layer: int) -> np.ndarray:
+    """Flood every part from its first voxel; parts count from 1, and what is not open is 0."""
+    part = np.zeros(len(is_open), np.int32)
+    waiting = np.empty(len(is_open), np.int64)
+    count = 0
+    for first in range(len(is_open)):
+        if is_open[first] and part[first] == 0:
+            count += 1
+            part[first] = count
+            waiting[0], size = first, 1
+            while size > 0:
+                size -= 1
+                voxel = waiting[size]
+                for step in (1, -1, row, -row, layer, -layer):
+                    if is_open[voxel + step] and part[voxel + step] == 0:
+                        part[voxel + step] = count
+                        waiting[size] = voxel + step
+                        size += 1
+    return part
 
 
 def enclosure(solid: np.ndarray) -> np.ndarray:

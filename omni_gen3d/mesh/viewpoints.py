@@ -7,12 +7,10 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from scipy import ndimage
-from scipy.spatial import KDTree
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import intrinsics_from_fov, look_at
-from omni_gen3d.mesh.occupancy import Occupancy, enclosure, occupy
+from omni_gen3d.mesh.occupancy import Occupancy, distance_to, enclosure, largest_region, occupy
 from omni_gen3d.mesh.sampling import farthest_points
 from omni_gen3d.types import Cameras, Gaussians
 
@@ -104,7 +102,7 @@ def find_viewpoints(gaussians: Gaussians, *, count: int = 24, seed: int) -> View
         raise InputError(f"count is {count}; at least 1 camera is needed.")
     rng = np.random.default_rng(seed)
     grid = occupy(gaussians)
-    clearance = _clearance(grid)
+    clearance = grid.voxel_size * distance_to(grid.solid)
     roomy = clearance >= _CLEARANCE_M + grid.voxel_size
     inside = _inside(grid, roomy)
     surfaces = np.argwhere(grid.solid)
@@ -116,7 +114,7 @@ def find_viewpoints(gaussians: Gaussians, *, count: int = 24, seed: int) -> View
     else:
         views, free = _views_within(grid, inside, clearance, rng), np.argwhere(inside)
         reach = math.ceil(_CLEARANCE_M / grid.voxel_size) + 3
-        near = np.asarray(ndimage.binary_dilation(inside, iterations=reach))
+        near = distance_to(inside) <= reach
         surfaces = np.argwhere(grid.solid & near) if (grid.solid & near).any() else surfaces
     surfaces, free = _some(surfaces, _NUM_SURFACE_TARGETS, rng), _some(free, _NUM_FREE_TARGETS, rng)
     targets = grid.centres(np.concatenate([surfaces, free]))
@@ -143,23 +141,12 @@ def _some(voxels: np.ndarray, count: int, rng: np.random.Generator) -> np.ndarra
     return voxels if len(voxels) <= count else voxels[np.sort(rng.choice(len(voxels), count, replace=False))]
 
 
-def _clearance(grid: Occupancy) -> np.ndarray:
-    """Distance of each voxel to the nearest solid one [m], shape ``(X, Y, Z)``."""
-    if not grid.solid.any():
-        return np.full(grid.solid.shape, np.inf)
-    return grid.voxel_size * np.asarray(ndimage.distance_transform_edt(~grid.solid))
-
-
 def _inside(grid: Occupancy, roomy: np.ndarray) -> np.ndarray | None:
     """Those of the ``roomy`` voxels that are inside, shape ``(X, Y, Z)``, bool; None when there are too few."""
     enclosed = roomy & (enclosure(grid.solid) >= _MIN_ENCLOSURE)
-    labels = np.zeros(enclosed.shape, np.int32)
-    ndimage.label(enclosed, output=labels)
-    sizes = np.bincount(labels.ravel())[1:]
     at_least = max(_MIN_INSIDE[0], _MIN_INSIDE[1] * enclosed.size)
-    if len(sizes) == 0 or sizes.max() < at_least:
-        return None
-    return labels == 1 + int(sizes.argmax())
+    inside = largest_region(enclosed)
+    return inside if inside.sum() >= at_least else None
 
 
 def _over_ground(grid: Occupancy) -> np.ndarray:
@@ -203,7 +190,8 @@ def _views_around(grid: Occupancy, surfaces: np.ndarray) -> _Views:
         [np.cos(azimuth) * np.cos(elevation), np.sin(azimuth) * np.cos(elevation), np.sin(elevation)], -1
     )
     eyes = middle + outward * (far * (radius + 2 * _CLEARANCE_M))[:, None]
-    roomy = np.asarray(KDTree(points).query(eyes)[0]) >= _CLEARANCE_M + grid.voxel_size
+    nearest = np.array([np.linalg.norm(points - eye, axis=1).min() for eye in eyes])
+    roomy = nearest >= _CLEARANCE_M + grid.voxel_size
     if not roomy.any():
         raise InputError("nowhere around the scene is room for a camera: it fills all space. Crop it, or check scale.")
     eyes, is_low = eyes[roomy], pitch[roomy] <= _RING_PITCHES_DEG[1]
@@ -245,7 +233,7 @@ def _most_seen(seen: np.ndarray, weights: np.ndarray, first_allowed: np.ndarray,
     chosen: list[int] = []
     for number in range(min(count, len(seen))):
         allowed = left & first_allowed if number == 0 and first_allowed.any() else left
-        best = int(np.where(allowed, values @ worth, -1).argmax())
+        best = int(np.where(allowed, np.einsum("vt,t->v", values, worth), -1).argmax())
         chosen.append(best)
         left[best] = False
         worth = np.where(seen[best], worth * np.float32(_SEEN_AGAIN), worth)

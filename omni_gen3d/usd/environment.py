@@ -12,6 +12,7 @@
 from __future__ import annotations
 
 import platform
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,14 +99,17 @@ def write_environment(
     """
     if collision not in COLLISIONS:
         raise InputError(f"collision is '{collision}'; allowed are {', '.join(COLLISIONS)}.")
-    with replacing(directory) as folder:
+    # Compressing the picture and digesting the files leave the interpreter to others.
+    with replacing(directory) as folder, ThreadPoolExecutor() as pool:
+        preview = pool.submit(_write_preview, scene, folder)
         _write_splats(scene, folder, half)
         colliders = _write_collision(scene, folder)
         _write_cameras(scene, folder / CAMERAS_NAME)
         _write_root(scene, folder / ROOT_NAME, colliders, collision)
-        _write_preview(scene, folder)
-        files = {file.name: FileDigest.of(file) for file in sorted(folder.iterdir())}
-        _describe(scene, files).write(folder / MANIFEST_NAME)
+        preview.result()
+        files = sorted(folder.iterdir())
+        digests = dict(zip((file.name for file in files), pool.map(FileDigest.of, files), strict=True))
+        _describe(scene, digests).write(folder / MANIFEST_NAME)
     return Path(directory).expanduser().resolve() / ROOT_NAME
 
 

@@ -5,9 +5,12 @@ from __future__ import annotations
 from itertools import product
 
 import numpy as np
+import pytest
 import torch
+from scipy import ndimage
 
-from omni_gen3d.mesh.occupancy import enclosure, occupy
+from omni_gen3d.geometry import quat_to_matrix
+from omni_gen3d.mesh.occupancy import distance_to, enclosure, largest_region, occupy
 from omni_gen3d.mesh.sampling import covered_area, draw_surface
 from omni_gen3d.types import Gaussians
 
@@ -27,6 +30,18 @@ def test_enclosure_counts_directions_that_end_on_something() -> None:
     assert (enclosure(solid) == expected).all() and expected.max() > 3
 
 
+@pytest.mark.parametrize("share", [0.0, 0.002, 0.4, 1.0])
+def test_distances_and_regions_are_those_of_scipy(share: float) -> None:
+    """Euclid's distance to the nearest marked voxel, and the largest region that is connected by faces."""
+    marked = np.random.default_rng(1).random((19, 14, 11)) < share
+    expected = ndimage.distance_transform_edt(~marked) if marked.any() else np.full(marked.shape, np.inf)
+    np.testing.assert_allclose(distance_to(marked), np.asarray(expected), rtol=1e-12)
+    labels, count = ndimage.label(marked)  # pyright: ignore[reportGeneralTypeIssues]
+    sizes = np.bincount(labels.ravel())[1:]
+    largest = labels == 1 + sizes.argmax() if count else np.zeros(marked.shape, bool)
+    assert (largest_region(marked) == largest).all()
+
+
 def test_surfaces_are_solid_and_ways_through_them_closed(room: Gaussians) -> None:
     """Nearly every splat lies in a solid voxel; walls block, the open room does not."""
     grid = occupy(room)
@@ -35,6 +50,40 @@ def test_surfaces_are_solid_and_ways_through_them_closed(room: Gaussians) -> Non
     eyes = np.array([[1.5, -1.5, 1.2], [4.0, 0.7, 0.3]])
     targets = np.array([[4.9, -1.5, 1.2], [7.0, -1.5, 1.2], [1.5, 0.7, 0.3]])
     assert grid.open_ways(eyes, targets, 96).tolist() == [[True, False, True], [True, False, False]]
+
+
+@pytest.fixture(scope="module")
+def gaussians() -> Gaussians:
+    """Turned ellipsoids from specks to discs of half a metre."""
+    generator = torch.Generator().manual_seed(0)
+    n = 400
+    return Gaussians(
+        means=torch.rand(n, 3, generator=generator) * torch.tensor([4.0, 3.0, 2.0]),
+        quats=torch.nn.functional.normalize(torch.randn(n, 4, generator=generator), dim=1),
+        scales=0.005 * 50 ** torch.rand(n, 3, generator=generator),
+        opacities=torch.rand(n, generator=generator),
+        sh=torch.zeros(n, 1, 3),
+    )
+
+
+def test_cover_is_what_a_slow_sum_gives(gaussians: Gaussians) -> None:
+    """Opacity times area, spread evenly over the two wide axes out to 1.5 sigma, summed up voxel by voxel."""
+    grid = occupy(gaussians)
+    cover = np.zeros(grid.solid.shape)
+    frames = quat_to_matrix(gaussians.quats.double()).numpy()
+    for mean, frame, scale, opacity in zip(
+        gaussians.means.double().numpy(), frames, gaussians.scales.double().numpy(), gaussians.opacities, strict=True
+    ):
+        _, v, u = np.argsort(scale)
+        side = int(np.clip(np.ceil(3 * scale[u] / grid.voxel_size), 1, 8))
+        share = 2 * np.pi * float(opacity) * scale[u] * scale[v] / side**2
+        for a, b in product(1.5 * ((2 * np.arange(side) + 1) / side - 1), repeat=2):
+            point = mean + a * scale[u] * frame[:, u] + b * scale[v] * frame[:, v]
+            voxel = np.floor((point - grid.origin) / grid.voxel_size).astype(int)
+            if ((voxel >= 0) & (voxel < cover.shape)).all():
+                cover[tuple(voxel)] += share
+    solid = cover >= 0.5 * grid.voxel_size**2
+    assert (solid == grid.solid).mean() > 0.9999 and 100 < solid.sum() < solid.size / 2
 
 
 def test_wide_splats_cover_many_voxels() -> None:
