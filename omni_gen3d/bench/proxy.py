@@ -14,7 +14,7 @@ from omni_gen3d.geometry import quat_to_matrix
 from omni_gen3d.mesh.bvh import FaceTree
 from omni_gen3d.mesh.depth_views import DepthViews, render_depth_views
 from omni_gen3d.mesh.ground_truth import sample_surface, score_against
-from omni_gen3d.mesh.proxy import proxy_of_views
+from omni_gen3d.mesh.proxy import build_proxy
 from omni_gen3d.mesh.scoring import joined
 from omni_gen3d.mesh.surface import is_closed
 from omni_gen3d.types import Gaussians, ProxyPart, TriMesh
@@ -138,7 +138,7 @@ def checks_of(rows: list[dict[str, Value]]) -> list[Check]:
 def _surface(method: str, gaussians: Gaussians, views: DepthViews) -> tuple[tuple[ProxyPart, ...], bool]:
     """Parts of the surface and whether it is closed."""
     if method == OURS:
-        proxy = proxy_of_views(gaussians, views)
+        proxy = build_proxy(gaussians, views)
         return proxy.parts, bool(proxy.scores["watertight"])
     mesh = _block_grid(views) if method == TSDF else _poisson(gaussians)
     return (ProxyPart("surface", "object", mesh),), is_closed(mesh)

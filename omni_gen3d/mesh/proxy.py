@@ -35,7 +35,7 @@ _MAX_DECIMATION_MM = 20.0
 
 def build_proxy(
     gaussians: Gaussians,
-    cameras: Cameras,
+    seen_from: Cameras | DepthViews,
     *,
     robot_radius: float = 0.25,
     robot_height: float = 1.0,
@@ -58,7 +58,7 @@ def build_proxy(
 
     Args:
         gaussians: The scene, Z-up, floor at z = 0.
-        cameras: Cameras inside the scene; the first is always used.
+        seen_from: Cameras inside the scene, of which the first is always used; or depth maps of it, all used.
         robot_radius: Free distance around a spawn pose [m].
         robot_height: Free height above it [m].
         voxel_size: Edge of the voxels of free space, 0.01 to 0.25 [m]; surfaces are found on a grid of half that where
@@ -72,39 +72,17 @@ def build_proxy(
     """
     _check(robot_radius, robot_height, voxel_size, max_faces)
     report = progress or (lambda fraction: None)
-    views = render_depth_views(gaussians, spread_cameras(cameras, _NUM_VIEWS, _MAX_VIEWS, _VIEW_SPACING_M))
+    if isinstance(seen_from, DepthViews):
+        views = seen_from
+    else:
+        views = render_depth_views(gaussians, spread_cameras(seen_from, _NUM_VIEWS, _MAX_VIEWS, _VIEW_SPACING_M))
     report(0.5)
-    return proxy_of_views(
-        gaussians,
-        views,
-        robot_radius=robot_radius,
-        robot_height=robot_height,
-        voxel_size=voxel_size,
-        max_faces=max_faces,
-        convex=convex,
-        progress=lambda fraction: report(0.5 + 0.5 * fraction),
-    )
-
-
-def proxy_of_views(
-    gaussians: Gaussians,
-    views: DepthViews,
-    *,
-    robot_radius: float = 0.25,
-    robot_height: float = 1.0,
-    voxel_size: float = 0.05,
-    max_faces: int = 20_000,
-    convex: bool = False,
-    progress: Callable[[float], None] | None = None,
-) -> CollisionProxy:
-    """``build_proxy`` after rendering: the arguments are checked, ``views`` are the scene's depth maps."""
-    report = progress or (lambda fraction: None)
     tsdf = fuse(views, voxel_size)
     discs = flat_discs(gaussians, tsdf)
     tsdf, floor = snap_floor(refine(open_shadows(tsdf, discs, views), discs), views.points)
     if not tsdf.free.any():
         raise InputError("the cameras see no free space: their surfaces are closer than a voxel. Check the scale.")
-    report(0.5)
+    report(0.75)
 
     slab = None
     if floor is not None:
@@ -113,7 +91,7 @@ def proxy_of_views(
     shell, decimation_error = extract_shell(tsdf, max_faces - (len(slab.faces) if slab else 0))
     parts = split_parts(shell, label_faces(shell, tsdf, floor is not None), slab)
     objects = tuple(part for part in parts if part.label == "object")
-    report(0.7)
+    report(0.85)
 
     poses, flatness, traversable_area = (), None, 0.0
     if floor is not None:
@@ -137,7 +115,7 @@ def proxy_of_views(
         "traversable_area_m2": _rounded(traversable_area),
         "num_spawn_poses": len(poses),
     }
-    report(0.85)
+    report(0.92)
     hulls = convex_parts(objects) if convex else ()
     if convex:
         scores["convex_hulls"] = len(hulls)

@@ -44,28 +44,22 @@ def toy_environment_in_pieces(toy_scene_in_pieces: GeneratedScene, tmp_path: Pat
     return write_environment(toy_scene_in_pieces, tmp_path / "pieces", collision="convex")
 
 
-@pytest.fixture
-def drop_in_physx(tmp_path: Path) -> Drop:
-    """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest, in PhysX."""
-    return dropper(tmp_path / "drop_physx.usda", step_physx)
+@pytest.fixture(params=["physx", "newton"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """Steps a stage: PhysX, and Newton's XPBD."""
+    return {"physx": step_physx, "newton": step_newton}[request.param]
 
 
 @pytest.fixture
-def drop_in_newton(tmp_path: Path) -> Drop:
-    """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest, in Newton (XPBD)."""
-    return dropper(tmp_path / "drop_newton.usda", step_newton)
+def drop(tmp_path: Path, engine: Engine) -> Drop:
+    """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest."""
+    return dropper(tmp_path / "drop.usda", engine)
 
 
 @pytest.fixture
-def roll_in_physx(tmp_path: Path) -> Roll:
-    """``roll(usd_path, poses)``: where balls are that rolled off at 2 m/s for 3 s, shape ``(N, 3)`` [m], in PhysX."""
-    return roller(tmp_path / "roll_physx.usda", step_physx)
-
-
-@pytest.fixture
-def roll_in_newton(tmp_path: Path) -> Roll:
-    """``roll(usd_path, poses)``: where balls are that rolled off at 2 m/s for 3 s, shape ``(N, 3)`` [m], in Newton."""
-    return roller(tmp_path / "roll_newton.usda", step_newton)
+def roll(tmp_path: Path, engine: Engine) -> Roll:
+    """``roll(usd_path, poses)``: where balls are that rolled off at 2 m/s for 3 s, shape ``(N, 3)`` [m]."""
+    return roller(tmp_path / "roll.usda", engine)
 
 
 @pytest.fixture(params=["physx", "newton"])
