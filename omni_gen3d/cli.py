@@ -11,11 +11,10 @@ import json
 import os
 import re
 import sys
-import unicodedata
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -32,6 +31,7 @@ from omni_gen3d.training.commands import eval_app, train_app
 if TYPE_CHECKING:
     import numpy as np
 
+    from omni_gen3d.envs.filling import Wish
     from omni_gen3d.finishing import GeneratedEnvironment
     from omni_gen3d.render import RenderedViews
 
@@ -118,33 +118,55 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help=f"Denoising steps, 1 to {MAX_STEPS}. [default: the preset's]")
     ] = None,
+    count: Annotated[
+        int, typer.Option(metavar="N", help="Make so many, with this seed and those after it; see --prompts.")
+    ] = 1,
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Make an environment of every line, in folders below --out or else in the library; what is there "
+            "already is skipped. Exit code 1 where some failed.",
+        ),
+    ] = None,
     register: RegisterOption = False,
     as_json: JsonOption = False,
 ) -> None:
     """Make an environment. The last line of standard output is the path of its environment.usda."""
+    from omni_gen3d.envs.filling import Wish, read_prompts
     from omni_gen3d.usd import check_target
 
-    check_request(prompt, image=image, fov_deg=fov, seed=seed, steps=steps)
+    if prompts is not None and prompt is not None:
+        raise InputError("a prompt and --prompts exclude each other; give one of them.")
     if register and out is not None:
         raise InputError("--out and --register exclude each other; give one of them.")
-    target = None if register else check_target(out or Path(_default_folder_name(prompt, image, seed)))
+    sentences = [prompt] if prompts is None else read_prompts(prompts)
+    for sentence in sentences:
+        check_request(sentence, image=image, fov_deg=fov, seed=seed, steps=steps)
 
-    def write(folder: Path) -> GeneratedEnvironment:
-        with stop_on_signals() as cancelled, stage_progress() as progress:
-            return omni_gen3d.generate(
-                prompt,
-                image=image,
-                fov_deg=fov,
-                out=folder,
-                seed=seed,
-                preset=preset,
-                device=device.value,
-                steps=steps,
-                progress=progress,
-                cancelled=cancelled,
-            )
+    with stop_on_signals() as cancelled:
 
-    _print_result(_written(write, target), as_json)
+        def write(wish: Wish, folder: Path) -> GeneratedEnvironment:
+            with stage_progress() as progress:
+                return omni_gen3d.generate(
+                    wish.prompt,
+                    image=image,
+                    fov_deg=fov,
+                    out=folder,
+                    seed=wish.seed,
+                    preset=preset,
+                    device=device.value,
+                    steps=steps,
+                    progress=progress,
+                    cancelled=cancelled,
+                )
+
+        if prompts is None and count == 1:
+            target = None if register else check_target(out or Path(_default_folder_name(prompt, image, seed)))
+            _print_result(_written(partial(write, Wish(prompt, None, seed, preset)), target), as_json)
+        else:
+            wishes = _wishes(sentences, image, seed, count, preset)
+            _make_all(wishes, write, out, cancelled, as_json)
 
 
 @app.command()
@@ -314,12 +336,10 @@ def render(
 
 def _default_folder_name(prompt: str | None, image: Path | None, seed: int) -> str:
     """A slug of the prompt's first words, else of the picture's name, and the seed, so that variants stay apart."""
+    from omni_gen3d.envs.entry import slug
+
     source = prompt if prompt and prompt.strip() else image.stem if image else ""
-    ascii_text = unicodedata.normalize("NFKD", source).encode("ascii", "ignore").decode().lower()
-    slug = "-".join(re.findall(r"[a-z0-9]+", ascii_text))
-    if len(slug) > MAX_SLUG_CHARS:
-        slug = slug[: MAX_SLUG_CHARS + 1].rpartition("-")[0] or slug[:MAX_SLUG_CHARS]
-    return f"{slug or 'environment'}-seed{seed}"
+    return f"{slug(source, MAX_SLUG_CHARS)}-seed{seed}"
 
 
 def _environment_folder(path: Path) -> Path:
@@ -400,13 +420,59 @@ def _written(write: Callable[[Path], GeneratedEnvironment], folder: Path | None)
     """What ``write`` makes in a folder, or straight in the library where there is none."""
     if folder is not None:
         return write(folder)
+    from omni_gen3d.envs.filling import write_to_library
     from omni_gen3d.envs.registry import Registry
 
-    with Registry().receiving() as receipt:
-        result = write(receipt.folder)
-    entry = receipt.entry
-    package = entry.folder / "environment.usdz"
-    return replace(result, usd=entry.usd, environment=entry.folder, usdz=package if package.is_file() else None)
+    return write_to_library(Registry(), write)
+
+
+def _wishes(prompts: Sequence[str | None], image: Path | None, seed: int, count: int, preset: str) -> list[Wish]:
+    """What ``--prompts`` and ``--count`` ask for."""
+    from omni_gen3d.config import load_preset
+    from omni_gen3d.envs.filling import wishes_for
+    from omni_gen3d.usd.manifest import FileDigest
+
+    try:
+        digest = None if image is None else FileDigest.of(image.expanduser()).sha256
+    except OSError as error:
+        raise InputError(f"{image} cannot be read: {error.strerror}.") from error
+    return wishes_for(prompts, input_sha256=digest, seed=seed, count=count, model=load_preset(preset).family)
+
+
+def _make_all(
+    wishes: Sequence[Wish],
+    write: Callable[[Wish, Path], GeneratedEnvironment],
+    out: Path | None,
+    cancelled: Callable[[], bool],
+    as_json: bool,
+) -> None:
+    """Make what is not there yet; print a line each, or one object when all is done or the run is stopped."""
+    from omni_gen3d.envs.filling import Folders, Library, Outcome, fill
+    from omni_gen3d.envs.registry import Registry
+
+    outcomes: list[Outcome] = []
+    place = Library(Registry()) if out is None else Folders(out)
+
+    def begun(number: int, wish: Wish) -> None:
+        tell(f"environment {number + 1} of {len(wishes)}: {wish}")
+
+    try:
+        for outcome in fill(wishes, place, write, cancelled=cancelled, begun=begun):
+            outcomes.append(outcome)
+            if outcome.made is not None and not as_json:
+                _tell_remarks(outcome.made.notes, outcome.made.warnings)
+            if outcome.error is not None:
+                tell(f"failed: {outcome.wish}: {outcome.error}")
+            elif not as_json:
+                typer.echo(outcome.usd)
+    finally:
+        states = [outcome.state for outcome in outcomes]
+        counts = {state: states.count(state) for state in ("made", "found", "failed")}
+        tell(", ".join(f"{number} {state}" for state, number in counts.items()))
+        if as_json:
+            typer.echo(json.dumps({**counts, "environments": [outcome.to_dict() for outcome in outcomes]}))
+    if counts["failed"]:
+        raise typer.Exit(1)
 
 
 def _print_result(result: GeneratedEnvironment, as_json: bool) -> None:

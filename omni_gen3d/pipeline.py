@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -111,7 +112,9 @@ def _deterministic_kernels() -> Iterator[None]:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
 
 
+@lru_cache(maxsize=1)
 def _load_model(folder: Path, device: torch.device) -> tuple[VideoModel, MiniDecoder]:
+    """The networks, which stay loaded for the next scene."""
     from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
     denoiser: CosmosTransformer3DModel = load_network(CosmosTransformer3DModel, folder / "diffusion", device)

@@ -24,7 +24,6 @@ Point = tuple[float, float, float]
 
 MAX_TAGS = 32
 _TAG = re.compile(r"[a-z0-9][a-z0-9._-]{0,31}")
-_MAX_SLUG_CHARS = 40
 _ID_DIGITS = 12
 # What differs between two runs of the same input, or tells nothing about the environment.
 _NOT_CONTENT = ("timings_s", "tool_versions")
@@ -173,7 +172,7 @@ def describe(manifest: Manifest, tags: tuple[str, ...]) -> Description:
     content = {name: value for name, value in manifest.to_dict().items() if name not in _NOT_CONTENT}
     digest = hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
     return Description(
-        id=f"{_slug(manifest.title)}-{digest[:_ID_DIGITS]}",
+        id=f"{slug(manifest.title)}-{digest[:_ID_DIGITS]}",
         digest=digest,
         title=manifest.title,
         kind=manifest.kind,
@@ -201,12 +200,13 @@ def description_from_json(text: str) -> Description:
         raise InputError(f"the index holds a damaged entry; run 'omni-gen3d envs repair'. {error}") from error
 
 
-def _slug(title: str) -> str:
+def slug(title: str, max_chars: int = 40) -> str:
+    """The first words of a title, fit for a name: lower-case letters, digits and dashes."""
     ascii_text = unicodedata.normalize("NFKD", title).encode("ascii", "ignore").decode().lower()
-    slug = "-".join(re.findall(r"[a-z0-9]+", ascii_text))
-    if len(slug) > _MAX_SLUG_CHARS:
-        slug = slug[: _MAX_SLUG_CHARS + 1].rpartition("-")[0] or slug[:_MAX_SLUG_CHARS]
-    return slug or "environment"
+    words = "-".join(re.findall(r"[a-z0-9]+", ascii_text))
+    if len(words) > max_chars:
+        words = words[: max_chars + 1].rpartition("-")[0] or words[:max_chars]
+    return words or "environment"
 
 
 def _score(entry: Description, name: str, absent: float) -> float:
