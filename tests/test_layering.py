@@ -39,7 +39,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "splat_file": {"errors", "types", "geometry"},
     "finishing": FOUNDATION | STAGES,
     "pipeline": FOUNDATION | STAGES | {"__init__", "finishing"},
-    "envs": FOUNDATION | STAGES | {"console", "pipeline"},
+    "envs": FOUNDATION | STAGES | {"console", "finishing", "pipeline"},
     "kit": {"errors", "request", "render", "usd", "envs"},
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},
     "bench": FOUNDATION | STAGES | {"__init__", "console", "conversion", "pipeline", "splat_file", "envs", "training"},

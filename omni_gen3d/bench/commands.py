@@ -73,6 +73,19 @@ def render(
 
 @bench_app.command()
 @reported
+def registry(
+    seconds: Annotated[float, typer.Option(metavar="S", help="For how long.")] = 60.0,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of what the processes do.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Eight processes on one library of environments while others are killed; then a lost index. Takes a minute."""
+    from omni_gen3d.bench.registry import bench_registry
+
+    publish(bench_registry(seconds, seed, tell), as_json)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,
