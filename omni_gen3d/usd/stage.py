@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -39,7 +41,11 @@ def save_stage(stage: Usd.Stage, path: Path) -> None:
     try:
         saved = stage.GetRootLayer().Export(str(path))
     except Tf.ErrorException as error:
-        raise OSError(f"USD could not write {path}: {error}") from error
+        # One failed write is reported dozens of times.
+        if os.strerror(errno.ENOSPC) in str(error):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), str(path)) from error
+        reason = str(error).strip().rpartition("\n")[2].strip()
+        raise OSError(f"USD could not write {path}: {reason}") from error
     if not saved:
         raise OSError(f"USD could not write {path}.")
 

@@ -12,6 +12,7 @@ import pytest
 from pxr import Gf, Usd, UsdGeom, UsdPhysics
 
 from omni_gen3d.envs.player import NewtonPlayer, PhysxPlayer
+from omni_gen3d.kit.placing import add_environment
 from omni_gen3d.types import DynamicScene, GeneratedScene, SpawnPose
 from omni_gen3d.usd import write_environment
 from omni_gen3d.usd.bodies import BodyTrack, read_tracks
@@ -54,6 +55,25 @@ def engine(request: pytest.FixtureRequest) -> Engine:
 def drop(tmp_path: Path, engine: Engine) -> Drop:
     """``drop(usd_path, points, edge=0.3)``: heights [m] at which the undersides of the boxes rest."""
     return dropper(tmp_path / "drop.usda", engine)
+
+
+@pytest.fixture
+def drop_on_a_host(tmp_path: Path) -> Callable[[Path, tuple[float, float]], float]:
+    """``drop(usd_path, (x, y))``: height [m] in PhysX, on a stage in centimetres, Y up."""
+
+    def drop(usd_path: Path, point: tuple[float, float]) -> float:
+        path, edge = tmp_path / "host.usda", 0.3
+        stage = Usd.Stage.CreateNew(str(path))
+        UsdGeom.SetStageUpAxis(stage, UsdGeom.Tokens.y)
+        UsdGeom.SetStageMetersPerUnit(stage, 0.01)
+        add_environment(stage, usd_path)
+        box = UsdGeom.Cube.Define(stage, "/Box")
+        box.CreateSizeAttr(100 * edge)
+        make_body(box, 100 * Gf.Vec3d(point[0], 1.0, -point[1]))
+        stage.GetRootLayer().Save()
+        return 0.01 * step_physx(path, ["/Box"], 1.5)[0, 1] - edge / 2
+
+    return drop
 
 
 @pytest.fixture

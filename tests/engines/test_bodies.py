@@ -18,6 +18,11 @@ def test_boxes_rest_on_the_surface(toy_environment, drop):
     assert heights[3] < -5
 
 
+def test_boxes_rest_where_the_extension_puts_an_environment(toy_environment, drop_on_a_host):
+    """On a stage in centimetres with Y up and no physics scene of its own, a box rests on the table."""
+    assert drop_on_a_host(toy_environment, (1.0, 1.0)) == pytest.approx(0.5, abs=0.01)
+
+
 def test_boxes_rest_on_convex_pieces(toy_environment_in_pieces, drop):
     """A box over the seam of two hulls and one on the floor rest within 1 cm of the surface."""
     heights = drop(toy_environment_in_pieces, [(1.0, 1.0, 0.5), (0.0, 0.0, 0.0)])

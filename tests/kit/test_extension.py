@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -13,6 +14,7 @@ import pytest
 from PIL import Image
 
 EXTENSION_NAME = "omni_gen3d"
+WINDOW_SIZE = (900, 900)
 
 
 def enable(app: Any, extension_id: str, enabled: bool) -> float:
@@ -36,18 +38,42 @@ def test_kit_discovers_starts_and_stops_the_repository_twice(kit_app: Any, capsy
         kit_app.update()
         enable(kit_app, found[0], False)
         assert not manager.is_extension_enabled(found[0])
-    assert not {"torch", "numpy", "pxr"} & sys.modules.keys()
+    assert not {"torch", "numpy", "pxr", "omni_gen3d.kit.window"} & sys.modules.keys()
 
 
-def test_a_wrong_interpreter_is_named(kit_app: Any, tmp_path: Path) -> None:
-    """The setting falls back on the running Python only when it is empty; a path that leads nowhere is refused."""
-    from omni_gen3d.errors import InputError
-    from omni_gen3d.kit.extension import worker_interpreter
+def test_a_missing_interpreter_says_what_to_run(
+    kit_app: Any, switch: Callable[[bool], None], library: Path, tmp_path: Path
+) -> None:
+    """Without a Python that generates the window says how to get one, takes a path, and goes on from there."""
+    import carb.settings
 
-    assert worker_interpreter("") == Path(sys.executable)
-    assert worker_interpreter(sys.executable) == Path(sys.executable)
-    with pytest.raises(InputError, match="absent/python"):
-        worker_interpreter(str(tmp_path / "absent" / "python"))
+    setting = "/exts/omni_gen3d/python_executable"
+    settings = carb.settings.get_settings()
+    working = settings.get(setting)
+    settings.set(setting, "")
+    switch(True)
+    from omni_gen3d.kit.extension import get_extension
+
+    try:
+        extension = get_extension()
+        window = extension.show_window()
+        kit_app.update()
+        assert "-m venv" in window.error_label.text and "pip install" in window.error_label.text
+        model = extension.model
+        assert model is not None and model.pids == []
+        window.interpreter_field.model.as_string = str(tmp_path / "absent" / "python")
+        window.use_button.call_clicked_fn()
+        kit_app.update()
+        assert "absent/python" in window.error_label.text
+        window.interpreter_field.model.as_string = working
+        window.use_button.call_clicked_fn()
+        kit_app.update()
+        assert model.failure is None and len(model.pids) == 1
+    finally:
+        settings.set(setting, working)
+        settings.destroy_item("/persistent/exts/omni_gen3d/python_executable")
+        del extension, window, model
+        switch(False)
 
 
 def test_the_real_omni_ui_draws_a_window_beside_kit(kit_app: Any, omni_ui: ModuleType, tmp_path: Path) -> None:
@@ -72,6 +98,6 @@ def test_the_real_omni_ui_draws_a_window_beside_kit(kit_app: Any, omni_ui: Modul
     picture = tmp_path / "window.png"
     assert testing.capture_screenshot(str(picture))
     with Image.open(picture) as image:
-        assert image.size == (640, 360)
+        assert image.size == WINDOW_SIZE
         assert len(set(image.convert("RGB").tobytes())) > 20
     window.destroy()

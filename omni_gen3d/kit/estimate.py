@@ -1,0 +1,59 @@
+"""How far a generation is in all, and how long it will still take."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+# Seconds on two CPU cores; only their relation counts, until a generation on this machine has been timed.
+USUAL_S = {
+    "load libraries": 5.0,
+    "load model": 1.0,
+    "picture": 5.0,
+    "depth": 0.5,
+    "trajectories": 9.0,
+    "splats": 2.0,
+    "levelling": 0.1,
+    "collision proxy": 7.0,
+    "preview": 0.5,
+    "write": 0.5,
+}
+# A stage that the table does not know.
+_UNKNOWN_S = 1.0
+# From then on the speed that was seen is more telling than the table.
+_TELLING_S = 2.0
+
+
+class Estimate:
+    """Share done and time left of a run of stages whose order and lengths are known about."""
+
+    def __init__(self, seconds: Mapping[str, float], now: float) -> None:
+        """
+        Args:
+            seconds: Length of each stage in the order in which they come.
+            now: When it began [s].
+        """
+        self._seconds = dict(seconds)
+        self._began = now
+        self.fraction = 0.0
+        self.seconds_left: float | None = None
+
+    def advance(self, stage: str, done: float, now: float) -> None:
+        """Take into account that ``done`` of ``stage`` is done; the share never falls."""
+        if stage not in self._seconds:
+            self._seconds[stage] = _UNKNOWN_S
+        names = list(self._seconds)
+        before = sum(self._seconds[name] for name in names[: names.index(stage)])
+        total = sum(self._seconds.values())
+        worked = before + min(max(done, 0.0), 1.0) * self._seconds[stage]
+        self.fraction = max(self.fraction, worked / total)
+        pace = (now - self._began) / worked if worked > _TELLING_S else 1.0
+        self.seconds_left = max(0.0, (total - worked) * pace)
+
+
+def in_words(seconds: float | None) -> str:
+    """A time left as one reads it: steps of five seconds, then minutes."""
+    if seconds is None:
+        return ""
+    if seconds < 60:
+        return f"about {max(5, 5 * round(seconds / 5))} s left"
+    return f"about {round(seconds / 60)} min left"
