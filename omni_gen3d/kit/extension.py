@@ -123,7 +123,7 @@ def chosen_interpreter() -> Path:
     """The Python that generates, by the settings.
 
     Raises:
-        InputError: There is none; says what to run.
+        NoInterpreterError: There is none; says what to run.
     """
     settings = carb.settings.get_settings()
     return find_interpreter(settings.get(f"{_SETTINGS}/{INTERPRETER}") or settings.get(f"{_KEPT}/{INTERPRETER}"))

@@ -25,6 +25,7 @@ class Gallery:
         self._model = model
         self._revision = -1
         self.cards: dict[str, ui.Widget] = {}
+        self._entries: tuple[Entry, ...] | None = None
         with ui.HStack(height=24, spacing=4):
             ui.Label("Library", name="heading", width=60)
             self.search_field = ui.StringField(tooltip="Find by meaning: 'narrow corridor'. Empty shows all.")
@@ -50,7 +51,11 @@ class Gallery:
             return
         self._revision = model.gallery_revision
         entries = model.shown[:MAX_CARDS]
-        self.cards = {}
+        for id_, card in self.cards.items():
+            card.selected = id_ == model.selected
+        if entries == self._entries:
+            return
+        self._entries, self.cards = entries, {}
         with self._frame:
             if not entries:
                 with ui.VStack(height=0):

@@ -11,6 +11,10 @@ from omni_gen3d.errors import InputError
 ROOT = Path(__file__).parents[2]
 
 
+class NoInterpreterError(InputError):
+    """There is no Python that generates; the message says how to get one."""
+
+
 def find_interpreter(stated: str | None, root: Path = ROOT) -> Path:
     """The Python of an omni_gen3d installation.
 
@@ -19,17 +23,19 @@ def find_interpreter(stated: str | None, root: Path = ROOT) -> Path:
         root: The folder of the extension.
 
     Raises:
-        InputError: The path is not a file, or there is no virtual environment; says what to run.
+        NoInterpreterError: The path is not a file, or there is no virtual environment.
     """
     program = Path("Scripts", "python.exe") if os.name == "nt" else Path("bin", "python")
     usual = root / ".venv" / program
     if stated:
         interpreter = Path(stated).expanduser()
         if not interpreter.is_file():
-            raise InputError(f"the Python '{interpreter}' is not a file. {_how_to_get_one(root, usual)}")
+            raise NoInterpreterError(f"the Python '{interpreter}' is not a file. {_how_to_get_one(root, usual)}")
         return interpreter
     if not usual.is_file():
-        raise InputError(f"no Python that generates is set, and there is no {usual}. {_how_to_get_one(root, usual)}")
+        raise NoInterpreterError(
+            f"no Python that generates is set, and there is no {usual}. {_how_to_get_one(root, usual)}"
+        )
     return usual
 
 

@@ -14,6 +14,7 @@ from omni_gen3d.envs.entry import Description, Entry
 from omni_gen3d.envs.plain import from_plain
 from omni_gen3d.errors import InputError
 from omni_gen3d.kit.estimate import USUAL_S, Estimate, in_words
+from omni_gen3d.kit.interpreter import NoInterpreterError
 from omni_gen3d.kit.process import Call, WorkerProcess
 from omni_gen3d.request import COLLISIONS, Collision, Device, check_collider, check_request
 from omni_gen3d.worker.protocol import Failure
@@ -74,13 +75,14 @@ class Model:
     def __init__(self, find_interpreter: Callable[[], Path], tell: Callable[[str], None]) -> None:
         """
         Args:
-            find_interpreter: Gives the Python that generates, or raises ``InputError`` and says how to get one.
+            find_interpreter: Gives the Python that generates, or raises ``NoInterpreterError``.
             tell: Gets a sentence when a generation has ended, for users who look elsewhere.
         """
         self.form = Form()
         self.revision = 0
         self.gallery_revision = 0
         self.failure: Failure | None = None
+        self.needs_interpreter = False
         self.message = ""
         self.presets: tuple[str, ...] = ("mini",)
         self.entries: tuple[Entry, ...] = ()
@@ -128,6 +130,11 @@ class Model:
             return self.entries
         by_id = {entry.id: entry for entry in self.entries}
         return tuple(by_id[id_] for id_ in self._found if id_ in by_id)
+
+    @property
+    def is_searched(self) -> bool:
+        """Whether what is shown is the result of a search."""
+        return self._found is not None
 
     @property
     def entry(self) -> Entry | None:
@@ -375,6 +382,7 @@ class _Trouble:
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: Any) -> bool:
         self.happened = isinstance(error, InputError)
         if self.happened or error is None:
+            self._model.needs_interpreter = isinstance(error, NoInterpreterError)
             self._model.report(Failure("input", str(error)) if self.happened else None)
         return self.happened
 

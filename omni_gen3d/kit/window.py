@@ -201,7 +201,7 @@ class GenerateWindow:
             ui.Rectangle(name="error")
             with ui.VStack(spacing=4, style={"margin": 4}, height=0):
                 self.error_label = ui.Label(_in_short(failure.message), name="error", word_wrap=True, height=0)
-                if "Python" in failure.message and failure.kind == "input" and not failure.details:
+                if self.model.needs_interpreter:
                     self._build_interpreter_field()
                 with ui.HStack(height=24, spacing=4):
                     self.copy_button = ui.Button("Copy details", clicked_fn=self._copy_details, width=100)

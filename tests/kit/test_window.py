@@ -102,6 +102,9 @@ def test_a_click_makes_an_environment(
     desk.until(lambda: len(desk.window.gallery.cards) == 1, 30, "the environment is in the gallery")
     (entry,) = desk.model.entries
     assert entry.prompt == PROMPT and desk.model.selected == entry.id
+    desk.model.select("")
+    desk.click(desk.window.gallery.cards[entry.id])
+    assert desk.model.selected == entry.id and desk.window.gallery.cards[entry.id].selected
     (placed,) = environments_on(host_stage)
     assert placed.path == ENVIRONMENT and placed.usd == str(entry.usd)
     splats = host_stage.GetPrimAtPath(f"{ENVIRONMENT}/Environment/Splats")
@@ -133,6 +136,11 @@ def test_a_click_makes_an_environment(
         for placed in environments_on(host_stage)
     )
     assert two.GetMin()[0] > one.GetMax()[0]
+
+    desk.type(desk.window.gallery.search_field, "storage hall")
+    desk.click(desk.window.status)  # leaving the field begins the search
+    desk.until(lambda: desk.model.is_searched, 60, "the search has ended")
+    assert desk.model.shown == (entry,)
 
     # Commands are undone one after the other, the last one first.
     commands = desk.extension.commands
