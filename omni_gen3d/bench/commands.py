@@ -94,10 +94,13 @@ def lyra(
     tokens: Annotated[
         str, typer.Option(help="Lengths at which the scan is timed.")
     ] = "10000,20000,40000,80000,160000,338000",
+    gen3c: Annotated[
+        bool | None, typer.Option(help="The 7B video model too. [default: on CUDA]", show_default=False)
+    ] = None,
     minutes: Annotated[float, typer.Option(help="After these nothing new is started.")] = 5.0,
     as_json: JsonOption = False,
 ) -> None:
-    """Time and memory of the official decoder at full size, with random weights."""
+    """Time and memory of the official model at full size, with random weights."""
     from omni_gen3d.bench.lyra import bench_lyra
 
     width, _, height = size.partition("x")
@@ -106,13 +109,15 @@ def lyra(
         raise InputError(f"--size is {size!r}; write WIDTHxHEIGHT, for example 1280x704.")
     if not all(text.isdecimal() for text in counts):
         raise InputError(f"--tokens is {tokens!r}; write numbers with commas between, for example 10000,20000.")
+    where = pick_device(device)
     report = bench_lyra(
-        device=pick_device(device),
+        device=where,
         views=views,
         frames=frames,
         width=int(width),
         height=int(height),
         scan_tokens=[int(text) for text in counts],
+        gen3c_sizes={} if gen3c or (gen3c is None and where.type == "cuda") else None,
         minutes=minutes,
         tell=tell,
     )

@@ -1,4 +1,4 @@
-"""Time and memory of the official decoder at full size with random weights: the whole, its parts, its kernels.
+"""Time and memory of the official model at full size with random weights: the decoder, its parts, its kernels, GEN3C.
 
 Where Triton's kernels serve they are compared with plain torch, in time and in numbers; scan time is measured over a
 range of lengths to show that it grows with their number and no faster.
@@ -6,16 +6,15 @@ range of lengths to show that it grows with their number and no faster.
 
 from __future__ import annotations
 
-import statistics
-import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import torch
 import torch.nn.functional as F
 
+from omni_gen3d.bench.clock import Clock, Tell, Timing
+from omni_gen3d.bench.gen3c import bench_gen3c
 from omni_gen3d.bench.report import Check, Report, Value, cpu_name
 from omni_gen3d.decoder import scan_torch
 from omni_gen3d.decoder.lyra import LATENT_CHANNELS, PLUCKER_CHANNELS, LatentGaussianDecoder, attend
@@ -34,65 +33,6 @@ _SCAN_DIFFERENCE, _ATTENTION_DIFFERENCE = 1e-3, 1e-2
 _CHECKED_TOKENS = 32_768
 # Of the official mixers.
 _STATE_HEADS, _HEAD_CHANNELS, _STATE_CHANNELS = 16, 64, 256
-_REPEATS = 5
-
-Tell = Callable[[str], None]
-
-
-@dataclass(frozen=True)
-class _Timing:
-    """Seconds of repeated runs and the most memory one of them took, None on a CPU."""
-
-    seconds: tuple[float, ...]
-    peak_gb: float | None
-    reserved_gb: float | None
-
-    @property
-    def median(self) -> float:
-        return statistics.median(self.seconds)
-
-    def row(self) -> dict[str, Value]:
-        return {
-            "seconds": self.median,
-            "spread": max(self.seconds) - min(self.seconds),
-            "runs": len(self.seconds),
-            "peak_gb": self.peak_gb,
-            "reserved_gb": self.reserved_gb,
-        }
-
-
-class _Clock:
-    """Measures until a deadline; every measurement runs at least once after one run to warm up."""
-
-    def __init__(self, device: torch.device, minutes: float, tell: Tell) -> None:
-        self.device = device
-        self.deadline = time.monotonic() + 60 * minutes
-        self.tell = tell
-
-    def left(self) -> bool:
-        return time.monotonic() < self.deadline
-
-    def synchronize(self) -> float:
-        if self.device.type == "cuda":
-            torch.cuda.synchronize(self.device)
-        return time.perf_counter()
-
-    def measure(self, what: str, run: Callable[[], object]) -> _Timing:
-        self.tell(f"{what} ...")
-        run()
-        on_cuda = self.device.type == "cuda"
-        if on_cuda:
-            torch.cuda.empty_cache()
-            torch.cuda.reset_peak_memory_stats(self.device)
-        seconds = []
-        while len(seconds) < _REPEATS and (not seconds or self.left()):
-            start = self.synchronize()
-            run()
-            seconds.append(self.synchronize() - start)
-        peak = torch.cuda.max_memory_allocated(self.device) / 1e9 if on_cuda else None
-        reserved = torch.cuda.max_memory_reserved(self.device) / 1e9 if on_cuda else None
-        self.tell(f"{what}: {statistics.median(seconds):.4g} s, peak {'-' if peak is None else f'{peak:.3g} GB'}")
-        return _Timing(tuple(seconds), peak, reserved)
 
 
 @torch.no_grad()
@@ -104,10 +44,11 @@ def bench_lyra(
     width: int = 1280,
     height: int = 704,
     scan_tokens: Sequence[int] = SCAN_TOKENS,
+    gen3c_sizes: Mapping[str, Any] | None = None,
     minutes: float = 5.0,
     tell: Tell,
 ) -> Report:
-    """Measure the decoder of official size with random weights; products in bfloat16 on CUDA, else in float32.
+    """Measure the official sizes with random weights; products in bfloat16 on CUDA, else in float32.
 
     Args:
         device: Where to run.
@@ -116,6 +57,7 @@ def bench_lyra(
         width: Of the video [pixels], a multiple of 16.
         height: Of the video [pixels], a multiple of 16.
         scan_tokens: Lengths at which one bidirectional mixer is timed.
+        gen3c_sizes: Where to depart from GEN3C's official sizes; None leaves GEN3C out.
         minutes: After these nothing new is started; what was not measured is missing in the table.
         tell: Takes one line of progress.
 
@@ -128,7 +70,7 @@ def bench_lyra(
         raise InputError(f"the size is {width}x{height}; both sides must be multiples of 16.")
     if not scan_tokens or min(scan_tokens) < 1:
         raise InputError(f"the token counts are {list(scan_tokens)}; at least one is needed, all positive.")
-    clock = _Clock(device, minutes, tell)
+    clock = Clock(device, minutes, tell)
     with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
         torch.manual_seed(0)
         decoder = LatentGaussianDecoder().to(device).eval().requires_grad_(False)
@@ -136,17 +78,27 @@ def bench_lyra(
             decoder.to_bfloat16()
         inputs = _random_inputs(device, views, frames, width, height)
         tokens = inputs["latents"].shape[1] * (width // 16) * (height // 16)
-        rows, checks = _time_decoder(clock, decoder, inputs, tokens)
+        default, *others = _backends(device)
+        rows, checks, timing = _time_decoder(clock, decoder, inputs, tokens, default)
         del inputs
-        mixer = next(block.mamba for block in decoder.enc_blocks if isinstance(block, MambaBlock))
-        more_rows, more_checks = _time_scans(clock, mixer, sorted(set(scan_tokens)))
-        rows, checks = rows + more_rows, checks + more_checks
         if "triton" in _backends(device):
             row, check = _compare_scans(clock)
             rows, checks = [*rows, row], [*checks, check]
         if device.type == "cuda" and clock.left():
             row, check = _compare_attention(clock, tokens)
             rows, checks = [*rows, row], [*checks, check]
+        mixer = next(block.mamba for block in decoder.enc_blocks if isinstance(block, MambaBlock))
+        more_rows, more_checks = _time_scans(clock, mixer, sorted(set(scan_tokens)))
+        rows, checks = rows + more_rows, checks + more_checks
+        if gen3c_sizes is not None:
+            found = bench_gen3c(
+                clock, frames=frames, width=width, height=height, decoder_gb=timing.reserved_gb, sizes=gen3c_sizes
+            )
+            rows, checks = rows + found[0], checks + found[1]
+        for backend in others:
+            if clock.left():
+                inputs = _random_inputs(device, views, frames, width, height)
+                rows = rows + _time_decoder(clock, decoder, inputs, tokens, backend)[0]
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return Report(f"{name}, torch {torch.__version__}", rows, checks)
 
@@ -183,28 +135,20 @@ def _backends(device: torch.device) -> list[ScanBackend]:
 
 
 def _time_decoder(
-    clock: _Clock, decoder: LatentGaussianDecoder, inputs: dict[str, Any], tokens: int
-) -> tuple[list[dict[str, Value]], list[Check]]:
-    rows: list[dict[str, Value]] = []
-    default = None
-    for backend in _backends(clock.device):
-        if default is not None and not clock.left():
-            break
-        with _backend(decoder, backend):
-            timing = clock.measure(f"decoder, {tokens} tokens, {backend} scan", lambda: decoder(**inputs))
-        rows.append({"what": "decoder", "scan": backend, "tokens": tokens, **timing.row()})
-        if default is None:
-            default = timing
-            rows += _time_parts(clock, decoder, inputs, tokens, backend)
-    assert default is not None
-    return rows, [
-        Check("decoder_s", default.median, "<=", _DECODER_SECONDS),
-        Check("decoder_peak_gb", default.reserved_gb, "<=", _DECODER_GB),
+    clock: Clock, decoder: LatentGaussianDecoder, inputs: dict[str, Any], tokens: int, backend: ScanBackend
+) -> tuple[list[dict[str, Value]], list[Check], Timing]:
+    with _backend(decoder, backend):
+        timing = clock.measure(f"decoder, {tokens} tokens, {backend} scan", lambda: decoder(**inputs))
+    rows: list[dict[str, Value]] = [{"what": "decoder", "scan": backend, "tokens": tokens, **timing.row()}]
+    checks = [
+        Check("decoder_s", timing.median, "<=", _DECODER_SECONDS),
+        Check("decoder_peak_gb", timing.reserved_gb, "<=", _DECODER_GB),
     ]
+    return rows + _time_parts(clock, decoder, inputs, tokens, backend), checks, timing
 
 
 def _time_parts(
-    clock: _Clock, decoder: LatentGaussianDecoder, inputs: dict[str, Any], tokens: int, backend: ScanBackend
+    clock: Clock, decoder: LatentGaussianDecoder, inputs: dict[str, Any], tokens: int, backend: ScanBackend
 ) -> list[dict[str, Value]]:
     """Where the seconds of one pass go; what no module does is placing and pruning. Waiting between parts adds some."""
     seconds: dict[str, float] = {}
@@ -238,7 +182,7 @@ def _hooks(part: torch.nn.Module, enter: Callable[..., None], leave: Callable[..
 
 
 def _time_scans(
-    clock: _Clock, mixer: BidirectionalMamba, lengths: Sequence[int]
+    clock: Clock, mixer: BidirectionalMamba, lengths: Sequence[int]
 ) -> tuple[list[dict[str, Value]], list[Check]]:
     """One bidirectional mixer, projections included, over the lengths."""
     rows: list[dict[str, Value]] = []
@@ -261,7 +205,7 @@ def _time_scans(
     return rows, [Check("scan_cost_per_token_longest_over_short", ratio, "<=", _LINEARITY)]
 
 
-def _compare_scans(clock: _Clock) -> tuple[dict[str, Value], Check]:
+def _compare_scans(clock: Clock) -> tuple[dict[str, Value], Check]:
     """Triton's kernels on one segment against plain torch in float32 on the same bfloat16 inputs."""
     from omni_gen3d.decoder import scan_triton
 
@@ -281,7 +225,7 @@ def _compare_scans(clock: _Clock) -> tuple[dict[str, Value], Check]:
     return row | {"rel_diff": difference}, Check("scan_difference", difference, "<=", _SCAN_DIFFERENCE)
 
 
-def _compare_attention(clock: _Clock, tokens: int) -> tuple[dict[str, Value], Check]:
+def _compare_attention(clock: Clock, tokens: int) -> tuple[dict[str, Value], Check]:
     """Attention over all tokens against flash attention, in time and in numbers."""
     from torch.nn.attention import SDPBackend, sdpa_kernel
 

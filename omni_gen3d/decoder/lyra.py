@@ -16,11 +16,12 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from omni_gen3d.decoder.lyra_checkpoint import read_checkpoint, refuse_differences
+from omni_gen3d.decoder.lyra_checkpoint import DECODER_HINT, read_checkpoint
 from omni_gen3d.decoder.scan_torch import accumulation_dtype
 from omni_gen3d.decoder.state_space import MambaBlock
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import rgb_to_sh_dc
+from omni_gen3d.tensor_file import refuse_differences, refuse_infinities
 from omni_gen3d.types import Gaussians
 
 LATENT_CHANNELS = 16
@@ -208,7 +209,9 @@ class LatentGaussianDecoder(nn.Module):
         state, sizes = read_checkpoint(Path(path))
         with torch.device("meta"):
             decoder = cls(**sizes, num_attention_heads=num_attention_heads)
-        refuse_differences(Path(path), state, decoder.state_dict())
+        wanted = decoder.state_dict()
+        refuse_differences(Path(path), state, wanted, network="this decoder", hint=DECODER_HINT)
+        refuse_infinities(Path(path), state, hint=DECODER_HINT)
         own = {
             name: value.to(torch.float32, copy=True, memory_format=torch.contiguous_format)
             for name, value in state.items()

@@ -57,6 +57,35 @@ def warp(rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, camer
         intrinsics: Of every camera, shape ``(B, 3, 3)``.
         camera_to_first: Poses relative to the frame's camera, same unit as ``depth``, shape ``(B, L, 4, 4)``.
     """
+    gathered = splat(rgb, depth, reliable_pixels(depth), intrinsics, camera_to_first, near=_NEAR)
+    mask = gathered[:, 5:] > _MIN_COVERAGE
+    merged = torch.where(mask, gathered[:, :4] / gathered[:, 4:5].clamp(min=1e-20), 0.0)
+    return Warp(rgb=merged[:, :3], mask=mask.float(), depth=merged[:, 3:])
+
+
+def splat(
+    rgb: torch.Tensor,
+    depth: torch.Tensor,
+    shown: torch.Tensor,
+    intrinsics: torch.Tensor,
+    camera_to_first: torch.Tensor,
+    *,
+    near: float,
+) -> torch.Tensor:
+    """Forward bilinear splatting of one frame into other cameras, nearer pixels first.
+
+    Args:
+        rgb: The frame, shape ``(B, 3, H, W)``.
+        depth: Its depth along z, shape ``(B, H, W)``.
+        shown: Which of its pixels are splatted, shape ``(B, H, W)``, bool.
+        intrinsics: Of every camera, shape ``(B, 3, 3)``.
+        camera_to_first: Poses relative to the frame's camera, shape ``(B, L, 4, 4)``.
+        near: Pixels nearer to a camera than this are not splatted.
+
+    Returns:
+        Sums over the pixels that fall on one: weighted colour 3 and depth 1, weight 1, bilinear coverage alone 1;
+        shape ``(B, 6, L, H, W)``.
+    """
     batch, _, height, width = rgb.shape
     frames, pixels = camera_to_first.shape[1], height * width
     focal_x, focal_y = intrinsics[:, 0, 0, None, None], intrinsics[:, 1, 1, None, None]
@@ -72,7 +101,7 @@ def warp(rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, camer
     z = local[..., 2]
     u = local[..., 0] / z * focal_x + centre_x - 0.5
     v = local[..., 1] / z * focal_y + centre_y - 0.5
-    visible = reliable_pixels(depth).reshape(batch, 1, pixels) & (z > _NEAR)
+    visible = shown.reshape(batch, 1, pixels) & (z > near)
     log_z = torch.log1p(z.clamp(min=0))
     nearness = torch.exp(_DEPTH_SHARPNESS * (0.5 - log_z / log_z.amax(-1, keepdim=True)))
 
@@ -89,10 +118,7 @@ def warp(rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, camer
             weight = (coverage * nearness)[..., None]
             values = torch.cat([source * weight, weight, coverage[..., None]], dim=-1)
             gathered.index_add_(0, index.reshape(-1), values.reshape(-1, 6))
-    gathered = gathered.reshape(batch, frames, height, width, 6).permute(0, 4, 1, 2, 3)
-    mask = gathered[:, 5:] > _MIN_COVERAGE
-    merged = torch.where(mask, gathered[:, :4] / gathered[:, 4:5].clamp(min=1e-20), 0.0)
-    return Warp(rgb=merged[:, :3], mask=mask.float(), depth=merged[:, 3:])
+    return gathered.reshape(batch, frames, height, width, 6).permute(0, 4, 1, 2, 3)
 
 
 def nearest(warps: Sequence[Warp]) -> Warp:

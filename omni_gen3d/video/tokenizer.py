@@ -16,6 +16,8 @@ from diffusers.models.autoencoders import autoencoder_kl_cosmos as cosmos
 SIGMA_DATA = 0.5
 TEMPORAL_COMPRESSION = 8
 SPATIAL_COMPRESSION = 8
+# Frames are normalised this many numbers at a time: full-size videos would otherwise take gigabytes in float32.
+_NORM_NUMBERS_AT_ONCE = 2**26
 # The class stores one mean and one deviation for each channel and each of this many latent frames.
 _LATENT_FRAMES_STORED = 16
 
@@ -44,11 +46,15 @@ class _CausalGroupNorm(cosmos.CosmosCausalGroupNorm):
     """Group normalisation with one group, frame by frame, from plain moments in float32."""
 
     def forward(self, hidden_states: torch.Tensor) -> torch.Tensor:
-        x = hidden_states.permute(0, 2, 3, 4, 1).float()
+        frames = hidden_states.permute(0, 2, 3, 4, 1)
+        at_once = max(_NORM_NUMBERS_AT_ONCE // frames[:, 0].numel(), 1)
+        return torch.cat([self._normalise(x) for x in frames.split(at_once, dim=1)], dim=1).permute(0, 4, 1, 2, 3)
+
+    def _normalise(self, frames: torch.Tensor) -> torch.Tensor:
+        x = frames.float()
         x = x - x.mean((2, 3, 4), keepdim=True)
         x = x * torch.rsqrt(x.square().mean((2, 3, 4), keepdim=True) + self.norm.eps)
-        x = x * self.norm.weight + self.norm.bias
-        return x.to(hidden_states.dtype).permute(0, 4, 1, 2, 3)
+        return (x * self.norm.weight + self.norm.bias).to(frames.dtype)
 
 
 def _haar_matrix(device: torch.device) -> torch.Tensor:
@@ -71,7 +77,7 @@ class _HaarPatchEmbed(cosmos.CosmosPatchEmbed3d):
         x = x.reshape(batch, channels, frames // 4, 4, height // 4, 4, width // 4, 4)
         x = x.permute(0, 2, 4, 6, 3, 5, 7, 1).reshape(batch, frames // 4, height // 4, width // 4, 64, channels)
         x = torch.einsum("pk,bthwkc->bthwpc", _haar_matrix(x.device), x.float())
-        return x.flatten(4).permute(0, 4, 1, 2, 3)
+        return x.flatten(4).permute(0, 4, 1, 2, 3).to(hidden_states.dtype)
 
 
 class _HaarUnpatcher(cosmos.CosmosUnpatcher3d):
@@ -82,7 +88,7 @@ class _HaarUnpatcher(cosmos.CosmosUnpatcher3d):
         x = hidden_states.permute(0, 2, 3, 4, 1).float().reshape(batch, frames, height, width, 64, channels // 64)
         x = torch.einsum("pk,bthwpc->bthwkc", 64 * _haar_matrix(x.device), x)
         x = x.reshape(batch, frames, height, width, 4, 4, 4, -1).permute(0, 7, 1, 4, 2, 5, 3, 6)
-        return x.reshape(batch, -1, frames * 4, height * 4, width * 4)[:, :, 3:]
+        return x.reshape(batch, -1, frames * 4, height * 4, width * 4)[:, :, 3:].to(hidden_states.dtype)
 
 
 _FASTER: dict[type, type] = {

@@ -21,7 +21,7 @@ def test_measures_everything_on_a_toy(monkeypatch: pytest.MonkeyPatch) -> None:
 
     The longest length is held to the cheapest token of the shorter ones.
     """
-    monkeypatch.setattr("omni_gen3d.bench.lyra._REPEATS", 1)
+    monkeypatch.setattr("omni_gen3d.bench.clock.REPEATS", 1)
     result = CliRunner().invoke(bench_app, ["lyra", *TOY, "--tokens", "128,16", "--json"])
     assert result.exit_code == 0, result.stderr
     report = json.loads(result.stdout)
