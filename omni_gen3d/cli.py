@@ -22,9 +22,10 @@ import typer
 
 import omni_gen3d
 from omni_gen3d.bench.commands import bench_app
-from omni_gen3d.console import one_line, reported, shown, stage_progress, stop_on_signals, tell
+from omni_gen3d.console import one_line, reported, shown, stage_progress, stop_on_signals, tell, told_log
 from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
+from omni_gen3d.lyra_commands import MaxMemoryOption, WeightsOption, lyra_app
 from omni_gen3d.request import MAX_STEPS, Device, check_request
 from omni_gen3d.training.commands import eval_app, train_app
 
@@ -47,6 +48,7 @@ app.add_typer(train_app, name="train")
 app.add_typer(eval_app, name="eval")
 app.add_typer(bench_app, name="bench")
 app.add_typer(envs_app, name="envs")
+app.add_typer(lyra_app, name="lyra")
 
 MAX_SLUG_CHARS = 48
 # Importing torch and OpenUSD makes hundreds of thousands of objects that stay: looking for garbage among them after
@@ -129,6 +131,8 @@ def generate(
             "already is skipped. Exit code 1 where some failed.",
         ),
     ] = None,
+    weights: WeightsOption = None,
+    max_memory: MaxMemoryOption = None,
     register: RegisterOption = False,
     as_json: JsonOption = False,
 ) -> None:
@@ -147,7 +151,7 @@ def generate(
     with stop_on_signals() as cancelled:
 
         def write(wish: Wish, folder: Path) -> GeneratedEnvironment:
-            with stage_progress() as progress:
+            with told_log(), stage_progress() as progress:
                 return omni_gen3d.generate(
                     wish.prompt,
                     image=image,
@@ -157,6 +161,8 @@ def generate(
                     preset=preset,
                     device=device.value,
                     steps=steps,
+                    weights=weights,
+                    max_memory=max_memory,
                     progress=progress,
                     cancelled=cancelled,
                 )

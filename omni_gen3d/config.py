@@ -22,7 +22,7 @@ class Preset:
     """Sizes and strengths of every stage.
 
     Attributes:
-        family: The model; its weights lie in the package.
+        family: ``mini``, whose weights lie in the package, or ``lyra``, whose weights the user brings.
         height: Of the imagined frames [pixels].
         width: Of the imagined frames [pixels].
         num_frames: Of each trajectory, 8 (T - 1) + 1.
@@ -36,6 +36,15 @@ class Preset:
         max_faces: Of the collision proxy.
         robot_radius: For which spawn poses are sought [m].
         robot_height: For which spawn poses are sought [m].
+        backend: Of the family lyra: ``gen3c``, ``wan-vace`` or ``sana-wm``.
+        video_model: Repository of the latter two's pipelines.
+        video_guidance: Guidance of the trajectories in the backend's own terms; for GEN3C 0 saves the second pass.
+        depth_model: Repository of the depth network.
+        picture_model: Repository of the text-to-image pipeline.
+        weights_type: How GEN3C's weights are stored: ``bfloat16``, ``float8``, or empty for what fits.
+        compiled: Compile GEN3C's blocks: a minute once, then faster passes.
+        step_cache: Skip GEN3C's blocks where the first one changes less than this; 0 never skips.
+        ray_type: In which the decoder's rays are computed; the release's checkpoints were trained with ``bfloat16``.
     """
 
     family: str = "mini"
@@ -52,6 +61,15 @@ class Preset:
     max_faces: int = 20_000
     robot_radius: float = 0.25
     robot_height: float = 0.6
+    backend: str = "gen3c"
+    video_model: str = ""
+    video_guidance: float = 1.0
+    depth_model: str = ""
+    picture_model: str = ""
+    weights_type: str = ""
+    compiled: bool = False
+    step_cache: float = 0.0
+    ray_type: str = "bfloat16"
 
 
 def preset_names() -> list[str]:

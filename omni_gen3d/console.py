@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import logging
 import os
 import signal
 import sys
@@ -89,6 +90,21 @@ def stop_on_signals() -> Iterator[Callable[[], bool]]:
     finally:
         for number, handler in previous.items():
             signal.signal(number, handler)
+
+
+@contextmanager
+def told_log() -> Iterator[None]:
+    """Show what the library logs inside the block, such as a memory plan, on standard error."""
+    logger = logging.getLogger("omni_gen3d")
+    handler, level = logging.Handler(logging.INFO), logger.level
+    handler.emit = lambda record: tell(record.getMessage())
+    logger.addHandler(handler)
+    logger.setLevel(logging.INFO)
+    try:
+        yield
+    finally:
+        logger.removeHandler(handler)
+        logger.setLevel(level)
 
 
 def stage_progress() -> AbstractContextManager[Progress]:

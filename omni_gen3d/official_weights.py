@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -84,8 +83,23 @@ def find(wanted: OfficialFile, weights: Path | None) -> Path:
     )
 
 
-def find_all(wanted: Iterable[OfficialFile], weights: Path | None) -> dict[OfficialFile, Path]:
-    """All of them, or an InputError about the first that is missing."""
-    if weights is not None and not weights.is_dir():
-        raise InputError(f"--weights is {weights}, which is no folder; see docs/models.md for how it is laid out.")
-    return {file: find(file, weights) for file in wanted}
+def find_embeddings(weights: Path | None) -> Path:
+    """The file of embedded prompts: in the folder of weights, else beside the hub's cache.
+
+    Raises:
+        InputError: It is not there; the message says how to make it.
+    """
+    path = embeddings_path(weights)
+    if not path.is_file():
+        raise InputError(
+            f"{path} is missing: GEN3C's two text embeddings, made once from the T5 encoder published at "
+            "https://huggingface.co/google-t5/t5-11b (licence: Apache-2.0). Make it with: omni-gen3d lyra embed-text "
+            f"--t5 DIR --out {path}"
+        )
+    return path
+
+
+def embeddings_path(weights: Path | None) -> Path:
+    """Where the embedded prompts are kept."""
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "omni_gen3d"
+    return (cache if weights is None else weights) / TEXT_EMBEDDINGS

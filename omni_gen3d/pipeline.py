@@ -14,13 +14,13 @@ import torch
 
 from omni_gen3d.checkpoints import digest_folder, load_network
 from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
-from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
+from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
-from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
-from omni_gen3d.mesh.levelling import level_scene
-from omni_gen3d.request import Collision, check_collider, check_request, pick_device
-from omni_gen3d.types import Cameras, Gaussians, Ground, Provenance, VideoLatents
+from omni_gen3d.geometry import intrinsics_from_fov
+from omni_gen3d.placing import ImaginedScene, place_upright
+from omni_gen3d.request import Collision, OfficialOptions, check_collider, check_request, pick_device
+from omni_gen3d.types import Cameras, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
 from omni_gen3d.video.ground import find_ground
@@ -46,6 +46,8 @@ def generate(
     steps: int | None = None,
     collision: Collision = "mesh",
     robot_radius: float | None = None,
+    weights: Path | str | None = None,
+    max_memory: float | None = None,
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> GeneratedEnvironment:
@@ -62,6 +64,8 @@ def generate(
         steps: Denoising steps of the trajectories; the preset's where None.
         collision: The collider that is selected when the environment is opened; ``none`` builds no collider at all.
         robot_radius: For which spawn poses are sought [m]; the preset's where None.
+        weights: Folder of the official model's weights (docs/models.md); the hub's cache where None.
+        max_memory: What the official model may use of each card [GB]; all that is free where None.
         progress: Called with the stage's name and the share of it that is done.
         cancelled: Polled between steps; True stops the generation.
 
@@ -72,22 +76,34 @@ def generate(
     check_request(prompt, image=image, fov_deg=fov_deg, seed=seed, steps=steps)
     check_collider(collision, robot_radius)
     settings = load_preset(preset)
+    official = OfficialOptions(None if weights is None else Path(weights), max_memory)
+    if settings.family != "lyra" and official != OfficialOptions():
+        raise InputError(f"the preset {preset!r} brings its own weights and plan; leave out weights and max_memory.")
     target = check_target(Path(out))
     torch_device = pick_device(device)
     picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
     stages = Stages(progress, cancelled)
     with _deterministic_kernels():
-        gaussians, cameras, notes = _make_scene(prompt or "", picture, settings, torch_device, seed, steps, stages)
+        if settings.family == "lyra":
+            from omni_gen3d.lyra import imagine_officially
+
+            scene, store = imagine_officially(
+                prompt or "", picture, settings, torch_device, seed, steps, stages, official
+            )
+        else:
+            scene, store = _imagine(prompt or "", picture, settings, torch_device, seed, steps, stages), None
+        with stages.stage("levelling"):
+            gaussians, cameras, notes = place_upright(scene, seed)
         provenance = Provenance(
             kind="static",
             prompt=prompt or None,
             input_sha256=None if picture is None else picture.sha256,
             seed=seed,
             model=settings.family,
-            model_sha256=digest_folder(PACKAGED_WEIGHTS),
+            model_sha256=scene.model_sha256,
             notes=notes,
         )
-        return finish_environment(
+        made = finish_environment(
             gaussians,
             cameras,
             target,
@@ -99,6 +115,9 @@ def generate(
             voxel_size=settings.voxel_size,
             max_faces=settings.max_faces,
         )
+        if store is not None:
+            store.discard()
+        return made
 
 
 @contextmanager
@@ -123,7 +142,7 @@ def _load_model(folder: Path, device: torch.device) -> tuple[VideoModel, MiniDec
     return VideoModel(tokenizer, depth, denoiser), load_network(MiniDecoder, folder / "decoder", device)
 
 
-def _make_scene(
+def _imagine(
     prompt: str,
     picture: Picture | None,
     settings: Preset,
@@ -131,8 +150,8 @@ def _make_scene(
     seed: int,
     steps: int | None,
     stages: Stages,
-) -> tuple[Gaussians, Cameras, tuple[str, ...]]:
-    """The levelled, metric scene, the cameras that imagined it, and the estimates made on the way."""
+) -> ImaginedScene:
+    """What the embedded model makes of a prompt or a picture."""
     generator = torch.Generator(device).manual_seed(seed)
     notes: list[str] = []
     with stages.stage("load model"):
@@ -199,43 +218,6 @@ def _make_scene(
 
     with stages.stage("splats"):
         gaussians = decode(decoder, video, settings.max_gaussians).to("cpu")
-        if ground is not None:
-            gaussians = settle_on_ground(gaussians, ground, intrinsics.cpu())
-
-    with stages.stage("levelling"):
-        if ground is None:
-            gaussians, cameras, note = _level_by_search(gaussians, cameras.to("cpu"), metres_per_unit, seed)
-            notes += [] if note is None else [note]
-        else:
-            gaussians, cameras = _level_on(ground, gaussians, cameras.to("cpu"), metres_per_unit)
-
-    return gaussians, cameras, tuple(notes)
-
-
-def _level_on(
-    ground: Ground, gaussians: Gaussians, cameras: Cameras, metres_per_unit: float
-) -> tuple[Gaussians, Cameras]:
-    """Scene units to metres; the ground's plane becomes z = 0, camera 0 looks along +X from above the origin."""
-    forward = torch.tensor([0.0, 0.0, 1.0])
-    along_x = torch.nn.functional.normalize(forward - (forward @ ground.up) * ground.up, dim=0)
-    rotation = torch.stack([along_x, torch.linalg.cross(ground.up, along_x), ground.up])
-    translation = torch.tensor([0.0, 0.0, ground.camera_height * metres_per_unit])
-    return (
-        transform_gaussians(gaussians, rotation, translation, metres_per_unit),
-        transform_cameras(cameras, rotation, translation, metres_per_unit),
-    )
-
-
-def _level_by_search(
-    gaussians: Gaussians, cameras: Cameras, metres_per_unit: float, seed: int
-) -> tuple[Gaussians, Cameras, str | None]:
-    """Scene units to metres, levelled on a floor sought in the splats; and what had to be assumed for it."""
-    keep, still = torch.eye(3), torch.zeros(3)
-    gaussians = transform_gaussians(gaussians, keep, still, metres_per_unit)
-    cameras = transform_cameras(cameras, keep, still, metres_per_unit)
-    levelling = level_scene(gaussians, cameras, seed)
-    return (
-        transform_gaussians(gaussians, levelling.rotation, levelling.translation),
-        transform_cameras(cameras, levelling.rotation, levelling.translation),
-        levelling.note,
+    return ImaginedScene(
+        gaussians, cameras.to("cpu"), ground, metres_per_unit, tuple(notes), digest_folder(PACKAGED_WEIGHTS)
     )

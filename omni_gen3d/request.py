@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, get_args
@@ -27,6 +28,23 @@ class Device(StrEnum):
     auto = "auto"
     cpu = "cpu"
     cuda = "cuda"
+
+
+@dataclass(frozen=True)
+class OfficialOptions:
+    """What the official model is told beside its preset.
+
+    Attributes:
+        weights: Folder of its weights (docs/models.md); None looks into the hub's cache.
+        max_memory: What it may use of each card [GB]; None takes what is free.
+    """
+
+    weights: Path | None = None
+    max_memory: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.max_memory is not None and not (math.isfinite(self.max_memory) and self.max_memory > 0):
+            raise InputError(f"max_memory is {self.max_memory} GB; it must be positive and finite.")
 
 
 def check_request(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -269,3 +270,49 @@ def environment_by_converting(
     tilted = transform_gaussians(warehouse, y_down, torch.tensor([0.3, -0.2, 1.0]), 0.5)
     file = write_ply(tilted, folder / "warehouse.ply")
     return convert(file, folder / "warehouse", scale=2.0, seed=1)
+
+
+@pytest.fixture(scope="session")
+def save_depth_model() -> Callable[..., None]:
+    """A function that writes a tiny random depth model, Depth Anything, and its processor into a folder."""
+    from transformers import DepthAnythingConfig, DepthAnythingForDepthEstimation, Dinov2Config
+
+    def save(folder: Path, kind: str = "metric") -> None:
+        backbone = Dinov2Config(
+            hidden_size=16,
+            num_hidden_layers=4,
+            num_attention_heads=2,
+            mlp_ratio=2,
+            image_size=28,
+            patch_size=14,
+            out_indices=[1, 2, 3, 4],
+            reshape_hidden_states=False,
+        )
+        model = DepthAnythingForDepthEstimation(
+            DepthAnythingConfig(
+                backbone_config=backbone,
+                reassemble_hidden_size=16,
+                neck_hidden_sizes=[8, 8, 8, 8],
+                fusion_hidden_size=8,
+                head_hidden_size=8,
+                depth_estimation_type=kind,
+                max_depth=20,
+            )
+        )
+        for parameter in model.parameters():  # as they start, every depth is the same
+            torch.nn.init.normal_(parameter, std=0.3)
+        model.save_pretrained(folder)
+        processor = {
+            "image_processor_type": "DPTImageProcessor",
+            "do_resize": True,
+            "size": {"height": 28, "width": 28},
+            "keep_aspect_ratio": True,
+            "ensure_multiple_of": 14,
+            "do_rescale": True,
+            "do_normalize": True,
+            "image_mean": [0.5, 0.5, 0.5],
+            "image_std": [0.5, 0.5, 0.5],
+        }
+        (folder / "preprocessor_config.json").write_text(json.dumps(processor))
+
+    return save

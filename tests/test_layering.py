@@ -39,7 +39,12 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "usd": FOUNDATION | {"__init__"},
     "splat_file": {"errors", "types", "geometry"},
     "finishing": FOUNDATION | STAGES,
-    "pipeline": FOUNDATION | STAGES | {"__init__", "finishing"},
+    "placing": FOUNDATION | STAGES,
+    "official_weights": {"errors"},
+    "official_setup": FOUNDATION | STAGES | {"official_weights"},
+    "lyra": FOUNDATION | STAGES | {"finishing", "placing", "official_setup"},
+    "lyra_commands": FOUNDATION | STAGES | {"console", "official_weights", "official_setup"},
+    "pipeline": FOUNDATION | STAGES | {"__init__", "finishing", "placing", "lyra"},
     "envs": FOUNDATION | STAGES | {"console", "finishing", "pipeline"},
     "worker": FOUNDATION | STAGES | {"__init__", "envs", "pipeline"},
     # What runs inside Kit, whose Python has neither torch nor numpy.
@@ -49,7 +54,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "conversion": FOUNDATION | STAGES | {"finishing", "splat_file"},
     "cli": FOUNDATION
     | STAGES
-    | {"__init__", "bench", "console", "conversion", "finishing", "pipeline", "envs", "training"},
+    | {"__init__", "bench", "console", "conversion", "finishing", "lyra_commands", "pipeline", "envs", "training"},
 }
 # Where a library may be imported: paths below the package, each a folder or a file.
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {

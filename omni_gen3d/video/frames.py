@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ import torch
 from diffusers import AutoencoderKLCosmos
 from PIL import Image
 
-from omni_gen3d.errors import InputError
+from omni_gen3d.errors import InputError, MissingDependencyError
 from omni_gen3d.video.backend import Shot
 from omni_gen3d.video.gen3c.cache import warp
 from omni_gen3d.video.tokenizer import encode_raw
@@ -109,12 +110,16 @@ def load_pipeline(class_name: str, folder: Path, device: torch.device) -> Any:
 
     Raises:
         InputError: The folder does not hold it.
+        MissingDependencyError: It needs a package that is not installed.
     """
     import diffusers
 
+    if any(importlib.util.find_spec(package) is None for package in ("accelerate", "ftfy")):
+        raise MissingDependencyError("this backend needs two more packages; run: pip install accelerate ftfy")
+
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     try:
-        pipeline = getattr(diffusers, class_name).from_pretrained(folder, torch_dtype=dtype, local_files_only=True)
+        pipeline = getattr(diffusers, class_name).from_pretrained(folder, dtype=dtype, local_files_only=True)
     except (OSError, ValueError, KeyError, TypeError) as error:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"{folder} does not hold a {class_name} of diffusers: {first}") from error

@@ -57,7 +57,7 @@ def imagine_all(
             stop.set()
             raise
 
-    with ThreadPoolExecutor(len(backends)) as pool:
+    with ThreadPoolExecutor(max(len(backends), 1)) as pool:
         for future in [pool.submit(work, backend) for backend in backends]:
             future.result()
     return [latents for latents in made if latents is not None]

@@ -60,9 +60,7 @@ def load_network(
         InputError: The file is missing, unreadable or tries to run code, or its tensors are not those of the network:
             the message names the first that differ.
     """
-    state = read_tensors(
-        path, max_bytes=_MAX_FILE_BYTES, hint=HINT, ignored=lambda name: _IGNORED.fullmatch(name) is not None
-    )
+    state = _read(path)
     network = fit_network(path, state)
     for name, parameter in list(network.named_parameters()):
         official = official_name(name)
@@ -71,6 +69,21 @@ def load_network(
         module, _, own = name.rpartition(".")
         setattr(network.get_submodule(module), own, torch.nn.Parameter(value.contiguous(), requires_grad=False))
     return network.eval()
+
+
+def read_network(path: Path) -> Gen3cTransformer:
+    """The network on the meta device whose sizes the checkpoint has; its tensors are compared but not read.
+
+    Raises:
+        InputError: As ``load_network``.
+    """
+    return fit_network(path, _read(path))
+
+
+def _read(path: Path) -> dict[str, torch.Tensor]:
+    return read_tensors(
+        path, max_bytes=_MAX_FILE_BYTES, hint=HINT, ignored=lambda name: _IGNORED.fullmatch(name) is not None
+    )
 
 
 def fit_network(path: Path, state: Mapping[str, torch.Tensor]) -> Gen3cTransformer:

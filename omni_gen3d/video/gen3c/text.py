@@ -42,9 +42,9 @@ class PromptEmbeddings:
         found = self.tensors.get(NEGATIVE if prompt is None else prompt_key(prompt))
         if found is None:
             raise InputError(
-                f"{self.path} holds no embedding of the prompt {prompt!r}. Embed it with the T5 at hand: omni-gen3d lyra "
-                f'embed-text --t5 DIR --out {self.path} --prompt "..."; or leave the prompt out and let the picture alone '
-                "decide, as the release does."
+                f"{self.path} holds no embedding of the prompt {prompt!r}. Embed it with the T5 at hand: omni-gen3d "
+                f'lyra embed-text --t5 DIR --out {self.path} --prompt "..."; or leave the prompt out and let the '
+                "picture alone decide, as the release does."
             )
         return found
 
@@ -96,12 +96,12 @@ def embed_prompts(t5: Path, out: Path, prompts: Sequence[str] = (), *, device: t
         raise InputError(
             f"{t5} holds no T5 encoder ({first}); point at a local copy of google-t5/t5-11b (Apache-2.0)."
         ) from error
-    encoder = encoder.to(device).eval()
+    encoder.to(device).eval()  # pyright: ignore[reportArgumentType]
     tensors = {}
     for name, text in [(NEGATIVE, DEFAULT_NEGATIVE_PROMPT), *((prompt_key(p), p) for p in (EMPTY_PROMPT, *prompts))]:
-        tokens = tokenizer(
-            text, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt"
-        ).to(device)
+        tokens = tokenizer(text, padding="max_length", max_length=TEXT_TOKENS, truncation=True, return_tensors="pt").to(
+            device
+        )
         hidden = encoder(input_ids=tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state[0]
         tensors[name] = (hidden * tokens.attention_mask[0, :, None]).to("cpu", torch.bfloat16).contiguous()
     width = tensors[NEGATIVE].shape[-1]
