@@ -9,6 +9,8 @@ import torch.nn.functional as F
 
 from omni_gen3d.errors import InputError
 
+_NEAREST_M = 1e-3
+
 
 @torch.no_grad()
 def estimate_metric_depth(
@@ -46,7 +48,9 @@ def estimate_metric_depth(
     depth = found["predicted_depth"].float().cpu()
     if depth.shape != size:
         depth = F.interpolate(depth[None, None], size, mode="bilinear", align_corners=False)[0, 0]
-    if not torch.isfinite(depth).all() or float(depth.median()) <= 0:
+    # Interpolated across an edge, depth overshoots: it ends behind the camera where the model never put it.
+    depth = depth.clamp(min=max(float(output.predicted_depth.amin()), _NEAREST_M))
+    if not torch.isfinite(depth).all() or float(depth.median()) <= _NEAREST_M:
         raise InputError(f"the depth model in {folder} gave no usable depth for this picture; try another one.")
     fov = found.get("field_of_view")
     return depth, None if fov is None else float(fov)

@@ -107,7 +107,7 @@ def test_weights_arrive_where_they_belong(
     assert all(value.is_meta for value in read_network(path).parameters())
     half = load_network(path, dtype=torch.bfloat16)
     assert half.proj_out.weight.dtype == torch.bfloat16
-    assert half.learnable_pos_embed.pos_emb_t.dtype == torch.float32
+    assert half.state_dict()["learnable_pos_embed.pos_emb_t"].dtype == torch.float32
 
 
 def test_first_differences_are_named(state: State, tmp_path: Path) -> None:

@@ -118,7 +118,7 @@ def test_step_cache_skips_and_forgets(network: Gen3cTransformer, conditions: Con
     network.disable_cache()
     cache_steps(network, 1e9)
     seen: list[int] = []
-    network.transformer_blocks[1].ff.register_forward_hook(lambda *_: seen.append(1))
+    network.get_submodule("transformer_blocks.1.ff").register_forward_hook(lambda *_: seen.append(1))
     first = run()
     assert len(seen) == 2
     network._reset_stateful_cache()
