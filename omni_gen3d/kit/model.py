@@ -204,15 +204,16 @@ class Model:
             self._seconds[kind] = {**USUAL_S, **result["timings_s"]}
             entry = _entry_of(result["entry"])
             self.selected = entry.id
+            if self._found is not None:
+                self._found = (entry.id, *self._found)
             self.message = " ".join([f"Done: {entry.title}.", *result["warnings"]])
             self._tell(self.message)
             self._ask("entries", {}, self._take_entries)
-            if then is not None:
-                then(entry)
-            elif add and self.stage_commands is not None:
-                with _Trouble(self):
+            with _Trouble(self):
+                if then is not None:
+                    then(entry)
+                elif add and self.stage_commands is not None:
                     self.stage_commands.add(entry, collision, labels)
-            self._touch()
 
         self._generation = generator.ask("generate", request, finish)
         self._touch()

@@ -166,10 +166,17 @@ class Desk:
         from omni.ui import testing
 
         self.frames()
-        x = widget.screen_position_x + widget.computed_width / 2
-        y = widget.screen_position_y + widget.computed_height / 2
+        x, y = middle(widget)
         assert widget.visible and 0 < x < WINDOW_SIZE[0] and 0 < y < WINDOW_SIZE[1], (x, y)
         self._run(testing.mouse_click(x, y))
+        self.frames()
+
+    def drag(self, source: Any, target: Any) -> None:
+        """Drag one widget onto another."""
+        from omni.ui import testing
+
+        self.frames()
+        self._run(testing.mouse_drag(*middle(source), *middle(target)))
         self.frames()
 
     def type(self, widget: Any, text: str) -> None:
@@ -196,6 +203,11 @@ class Desk:
         path = self._screenshots / f"{name}.png"
         assert testing.capture_screenshot(str(path))
         return path
+
+
+def middle(widget: Any) -> tuple[float, float]:
+    """Of a widget on the screen."""
+    return widget.screen_position_x + widget.computed_width / 2, widget.screen_position_y + widget.computed_height / 2
 
 
 @pytest.fixture

@@ -229,6 +229,35 @@ def test_a_broken_picture_is_named(desk: Any, library: Path, tmp_path: Path) -> 
     desk.until(lambda: not environments(library), 30, "the library is as it was")
 
 
+def test_a_picture_can_be_dropped(desk: Any, omni_ui: Any, photograph: Path, tmp_path: Path) -> None:
+    """What is dragged onto the field becomes the input if it is a picture or a film; anything else is not taken."""
+    desk.window.window.position_x, desk.window.window.position_y = 20, 20
+    browser = omni_ui.Window("Files", width=200, height=120, position_x=600, position_y=20)
+    with browser.frame, omni_ui.VStack():
+        labels = [omni_ui.Label(name, height=30) for name in ("picture", "notes")]
+    for label, path in zip(labels, (photograph, tmp_path / "notes.txt"), strict=True):
+        label.set_drag_fn(lambda path=path: str(path))
+    desk.drag(labels[1], desk.window.input_field)
+    assert desk.model.form.input == ""
+    desk.drag(labels[0], desk.window.input_field)
+    assert desk.model.form.input == desk.window.input_field.model.as_string == str(photograph)
+    browser.visible = False
+    browser.destroy()
+
+
+def test_undoing_a_generation_cancels_it(desk: Any, library: Path, host_stage: Any) -> None:
+    """The command comes back at once; undone, it leaves neither a process nor anything on the stage."""
+    command = desk.extension.commands.command("GenerateEnvironment")(prompt=PROMPT, seed=4)
+    before = host_stage.GetRootLayer().ExportToString()
+    call = command.do()
+    desk.until(lambda: "libraries" in desk.window.status.text, 60, "it is at work")
+    command.undo()
+    desk.until(lambda: call.ended and desk.model.state == "idle", 5, "the generation has ended")
+    assert call.failure.kind == "cancelled" and desk.model.failure is None
+    desk.until(lambda: not environments(library), 30, "the library is as it was")
+    assert host_stage.GetRootLayer().ExportToString() == before
+
+
 @pytest.fixture
 def photograph(tmp_path: Path) -> Path:
     """A picture of a floor before a wall, as far as a colour gradient is one."""
