@@ -335,35 +335,31 @@ def train_decoder(
     def moving_loss(count: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Two random times a scene, each seen by half of the trajectories and of those turned round."""
         batch = moving.draw(half_batch)
-        item = torch.arange(half_batch, device=host.device)
+        twice = torch.arange(half_batch, device=host.device).repeat(2)
         views = batch["latents"].shape[1]
-        frames = batch["frames"].float() / 127.5 - 1
-        times = torch.randint(config.num_frames, (2, half_batch), device=host.device)
-        sets, caches = [], []
-        for at in times:
-            maps, cache = maps_at(
-                student, batch["latents"].float(), batch["camera_to_first"][:, :views], frames,
-                batch["depth"].float(), batch["intrinsics"], at,
-            )  # fmt: skip
-            sets.append(maps)
-            caches.append(cache)
-        steadiness = steadiness_loss(sets, caches)
-        drawn = sets if count is None else kept_together(sets, count)
-        loss, figures = _STEADINESS_WEIGHT * steadiness, {"steadiness": steadiness.detach()}
-        for at, everything, gaussians in zip(times, sets, drawn, strict=True):
-            view = torch.randperm(2 * views, device=host.device)[:views]
-            terms, seen = _picture_terms(
-                gaussians, batch["camera_to_first"][item[:, None], view, at[:, None]], batch["intrinsics"],
-                batch["teacher"][item[:, None], view, :, at[:, None]],
-                batch["warped_depth"][item[:, None], view, at[:, None]], perceptual,
-            )  # fmt: skip
-            # A slot may be empty at one of the times: none is pulled up but the more opaque half of a pair.
-            loss = loss + 0.5 * (terms + opacity_terms(everything["opacities"], None))
-            figures |= seen
-        if count is not None:
-            kept = torch.maximum(drawn[0]["opacities"], drawn[1]["opacities"])
-            loss = loss + _OPAQUENESS_WEIGHT * (1 - kept).mean()
-        return loss, figures
+        times = torch.randint(config.num_frames, (2 * half_batch,), device=host.device)
+        maps, (depth, rgb) = maps_at(
+            student, batch["latents"][twice].float(), batch["camera_to_first"][twice, :views],
+            batch["frames"][twice].float() / 127.5 - 1, batch["depth"][twice].float(), batch["intrinsics"][twice],
+            times,
+        )  # fmt: skip
+        pair = [
+            {name: value[part] for name, value in maps.items()} for part in (slice(half_batch), slice(half_batch, None))
+        ]
+        caches = list(zip(depth.chunk(2), rgb.chunk(2), strict=True))
+        steadiness = steadiness_loss(pair, caches)
+        drawn = pair if count is None else kept_together(pair, count)
+        together = {name: torch.cat([gaussians[name] for gaussians in drawn]) for name in maps}
+        view = torch.randperm(2 * views, device=host.device)[:views]
+        terms, figures = _picture_terms(
+            together, batch["camera_to_first"][twice[:, None], view, times[:, None]], batch["intrinsics"][twice],
+            batch["teacher"][twice[:, None], view, :, times[:, None]],
+            batch["warped_depth"][twice[:, None], view, times[:, None]], perceptual,
+        )  # fmt: skip
+        # A slot may be empty at one of the times: of a pair the more opaque one is pulled up.
+        kept = None if count is None else torch.maximum(drawn[0]["opacities"], drawn[1]["opacities"])
+        loss = terms + _STEADINESS_WEIGHT * steadiness + opacity_terms(maps["opacities"], kept)
+        return loss, figures | {"steadiness": steadiness.detach()}
 
     def step_loss(progress: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         nonlocal steps

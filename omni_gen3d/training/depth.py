@@ -1,4 +1,4 @@
-"""Training of the depth network on single pictures of procedural worlds."""
+"""Training of the depth network on single pictures of procedural worlds, a part of them with a mover in them."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from omni_gen3d.checkpoints import load_network
 from omni_gen3d.training.clips import Pool, sample_pictures, to_bytes
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import gradient_difference
+from omni_gen3d.training.moving import MovingClips, render_times, sample_moving_views
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, ray_image
 
@@ -22,6 +23,8 @@ DEFAULTS = TrainingConfig(
 _PICTURES_PER_CHUNK = 64
 _VALIDATION_PICTURES = 64
 _FILL_SHARE = 0.15
+# Every so many chunks one shows movers, each at one of a few times.
+_MOVING_EVERY, _MOVING_TIMES = 2, 5
 _UNKNOWN_CAMERA_SHARE = 0.3
 
 
@@ -44,6 +47,14 @@ def disturb(pictures: torch.Tensor) -> torch.Tensor:
     return (pictures + uniform(0, 0.04) * torch.randn_like(pictures)).clamp(0, 1)
 
 
+def picture_movers(count: int, height: int, width: int, generator: torch.Generator) -> MovingClips:
+    """Fresh pictures of moving worlds, each at a random time of its motion."""
+    device = generator.device
+    views = sample_moving_views(count, width, height, _MOVING_TIMES, generator)
+    times = torch.randint(_MOVING_TIMES, (count, 1), generator=generator, device=device)
+    return render_times(views, torch.eye(4, device=device).repeat(count, 1, 1, 1), times, height, width)
+
+
 def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | None) -> None:
     """Train depth and field of view: L1 of log depth + its gradients, and L1 of the log tangent of half the field of
     view on the pictures whose rays are withheld."""
@@ -58,8 +69,13 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
     generator = world_generator(config.seed * 1000 + 500 + host.rank, "train", host.device)
     pool = Pool(config.pool_size)
 
+    additions = 0
+
     def add_pictures() -> None:
-        _, clips = sample_pictures(_PICTURES_PER_CHUNK, config.height, config.width, generator)
+        nonlocal additions
+        additions += 1
+        size = (_PICTURES_PER_CHUNK, config.height, config.width, generator)
+        clips = sample_pictures(*size)[1] if additions % _MOVING_EVERY else picture_movers(*size).clips
         pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
 
     add_pictures()
@@ -68,6 +84,7 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
         add_pictures()
     heldout = world_generator(config.seed, "heldout", host.device)
     _, validation = sample_pictures(_VALIDATION_PICTURES, config.height, config.width, heldout)
+    movers = picture_movers(_VALIDATION_PICTURES, config.height, config.width, heldout)
     steps = 0
 
     def predict(
@@ -101,8 +118,16 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
         log_depth, _ = predict(pictures, rays, network)
         _, tangent = predict(pictures, torch.zeros_like(rays), network)
         relative = ((log_depth.exp() - true).abs() / true).mean()
+        moving_rays = ray_image(movers.clips.intrinsics, config.height, config.width)
+        of_movers, _ = predict(movers.clips.rgb[:, :, 0], moving_rays, network)
+        true = movers.clips.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+        moving_error = (((of_movers.exp() - true).abs() / true) * movers.moving[:, 0]).sum()
         fov_error = (tangent.atan() - (config.width / 2 / validation.intrinsics[:, 0, 0]).atan()).abs().mean() * 2
-        return {"absrel": float(relative), "fov_error_deg": float(torch.rad2deg(fov_error))}
+        return {
+            "absrel": float(relative),
+            "moving_absrel": float(moving_error / movers.moving.sum().clamp(min=1)),
+            "fov_error_deg": float(torch.rad2deg(fov_error)),
+        }
 
     fit(
         network,

@@ -32,7 +32,7 @@ from omni_gen3d.training.preview import write_contact_sheet
 from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes
 from omni_gen3d.training.scenes import Films, Scenes, films_of, imagine_along, imagine_films, six_paths
 from omni_gen3d.training.scoring import Tally, seventh_trajectory
-from omni_gen3d.training.worlds import world_generator
+from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence, TriMesh
 from omni_gen3d.video.cache3d import warp
 from omni_gen3d.video.cache4d import warp_video
@@ -142,6 +142,8 @@ def evaluate_moving(
     if not 1 <= scenes <= MAX_SCENES:
         raise InputError(f"the number of films is {scenes}; it must lie between 1 and {MAX_SCENES}.")
     place = torch.device(device)
+    if place.type == "cuda":
+        compile_renderer()
     size = (height, width, num_frames)
     other = {} if against is None else _measure(against, scenes, place, seed, size, max_gaussians, apart, None)
     figures = _measure(weights, scenes, place, seed, size, max_gaussians, apart, out)

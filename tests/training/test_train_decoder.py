@@ -22,7 +22,7 @@ from omni_gen3d.training.worlds import world_generator
 
 HOST = Host(0, 1, torch.device("cpu"))
 TOY = replace(
-    decoder.DEFAULTS, batch_size=2, pool_size=2, height=16, width=32, num_frames=9, minutes=0.1, log_every_s=60.0
+    decoder.DEFAULTS, batch_size=2, pool_size=2, height=16, width=32, num_frames=9, minutes=0.3, log_every_s=60.0
 )
 
 
@@ -73,7 +73,7 @@ def small(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_static_checkpoint_learns_to_move(toy_weights: Path, tmp_path: Path, small: None) -> None:
     """Training goes on from a decoder without time layers, which it gains; they no longer are zero, all is finite."""
     torch.manual_seed(1)
-    save_network(MiniDecoder(token_rows=1, token_columns=2), tmp_path / "old", "float16")
+    save_network(MiniDecoder(32, 64, 1, latent_frames=2, token_rows=1, token_columns=2), tmp_path / "old", "float16")
     folders = (toy_weights / "tokenizer", toy_weights / "depth", toy_weights / "diffusion")
     train_decoder(TOY, HOST, tmp_path / "new", tmp_path / "old", *folders)
     trained = load_network(MiniDecoder, tmp_path / "new")
