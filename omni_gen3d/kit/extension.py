@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 _SETTINGS = "/exts/omni_gen3d"
 # Kit writes what is below into the user's configuration.
 _KEPT = f"/persistent{_SETTINGS}"
-INTERPRETER, RANGES, OPEN = "python_executable", "randomization", "open_at_startup"
+INTERPRETER, WEIGHTS, RANGES, OPEN = "python_executable", "weights", "randomization", "open_at_startup"
 
 
 class OmniGen3DExtension(omni.ext.IExt):
@@ -98,8 +98,10 @@ class OmniGen3DExtension(omni.ext.IExt):
         from omni_gen3d.kit.commands import Commands
         from omni_gen3d.kit.model import Model
 
+        settings = carb.settings.get_settings()
         self.model = Model(chosen_interpreter, notify)
-        self.commands = Commands(self.model, carb.settings.get_settings().get(f"{_SETTINGS}/{RANGES}") or "")
+        self.model.weights = settings.get(f"{_SETTINGS}/{WEIGHTS}") or None
+        self.commands = Commands(self.model, settings.get(f"{_SETTINGS}/{RANGES}") or "")
         self.model.stage_commands = self.commands
         self._updates = carb.eventdispatcher.get_eventdispatcher().observe_event(
             event_name=omni.kit.app.GLOBAL_EVENT_UPDATE, on_event=self._on_update, observer_name="omni_gen3d.update"

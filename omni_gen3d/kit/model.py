@@ -87,6 +87,7 @@ class Model:
         self.presets: tuple[str, ...] = ("mini",)
         self.entries: tuple[Entry, ...] = ()
         self.selected = ""
+        self.weights: str | None = None
         self.stage_commands: StageCommands | None = None
         self._find_interpreter = find_interpreter
         self._tell = tell
@@ -184,7 +185,7 @@ class Model:
             return None
         form = self.form
         with _Trouble(self) as trouble:
-            request = form.request()
+            request = {**form.request(), "weights": self.weights}
             generator = self._start()
         if trouble.happened:
             return None

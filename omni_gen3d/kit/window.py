@@ -121,7 +121,8 @@ class GenerateWindow:
             ui.Label("Preset", width=_LABEL_WIDTH)
             self._preset_frame = ui.Frame()
             ui.Label("Device", width=60)
-            self.device_box = ui.ComboBox(DEVICES.index(form.device), *DEVICES)
+            with ui.Frame():
+                self.device_box = ui.ComboBox(DEVICES.index(form.device), *DEVICES)
         self._fill_presets()
         with ui.HStack(height=24, spacing=4):
             ui.Label("Seed", width=_LABEL_WIDTH)
@@ -135,11 +136,9 @@ class GenerateWindow:
             ui.Label("Robot radius [m]", width=_LABEL_WIDTH)
             self.radius_field = ui.FloatField(width=70, tooltip="Spawn poses are sought where such a robot fits.")
             self.radius_field.model.as_float = form.robot_radius
-            self.labels_box = ui.CheckBox(width=20)
-            self.labels_box.model.as_bool = form.labels
+            self.labels_box = _check_box(form.labels)
             ui.Label("Semantic labels", width=105)
-            self.add_box = ui.CheckBox(width=20)
-            self.add_box.model.as_bool = form.add_to_stage
+            self.add_box = _check_box(form.add_to_stage)
             ui.Label("Add to stage")
 
     def _fill_presets(self) -> None:
@@ -231,6 +230,16 @@ class GenerateWindow:
         with self._details_frame:
             self.details_field = ui.StringField(multiline=True, read_only=True, height=90)
             self.details_field.model.as_string = text
+
+
+def _check_box(value: bool) -> ui.CheckBox:
+    """A check box in the middle of its row."""
+    with ui.VStack(width=20, style={"margin": 0}):
+        ui.Spacer()
+        box = ui.CheckBox(height=16)
+        ui.Spacer()
+    box.model.as_bool = value
+    return box
 
 
 def _choice(box: ui.ComboBox) -> int:

@@ -27,7 +27,10 @@ _MIN_FREE_BYTES = 64 * 2**20
 
 @dataclass(frozen=True, kw_only=True)
 class Generation:
-    """A request for a new environment, see ``omni_gen3d.generate``; ``input`` is a picture."""
+    """A request for a new environment, see ``omni_gen3d.generate``.
+
+    ``input`` is a picture; ``weights`` counts for presets of the official family, the others bring their own.
+    """
 
     prompt: str = ""
     input: str | None = None
@@ -36,6 +39,7 @@ class Generation:
     device: str = Device.auto.value
     collision: Collision = "mesh"
     robot_radius: float | None = None
+    weights: str | None = None
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -105,6 +109,7 @@ def generate_entry(values: dict[str, Any], job: Job) -> dict[str, Any]:
     if request.input is not None and Path(request.input).suffix.lower() in VIDEO_SUFFIXES:
         raise InputError(f"{request.input} is a video; so far only pictures can be generated from.")
     job.progress("load libraries", 0.0)
+    from omni_gen3d.config import load_preset
     from omni_gen3d.pipeline import generate
 
     job.progress("load libraries", 1.0)
@@ -119,6 +124,7 @@ def generate_entry(values: dict[str, Any], job: Job) -> dict[str, Any]:
                 device=request.device,
                 collision=request.collision,
                 robot_radius=request.robot_radius,
+                weights=request.weights if load_preset(request.preset).family == "lyra" else None,
                 progress=job.progress,
                 cancelled=job.cancelled,
             )
