@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -21,30 +21,41 @@ from omni_gen3d.render.delegate import SplatRenderDelegate
 from omni_gen3d.render.detail import group_splats
 from omni_gen3d.render.gpu import batch
 from omni_gen3d.render.gpu.backend import GpuBackend
-from omni_gen3d.render.gpu.library import SOURCES, Library, build
+from omni_gen3d.render.gpu.library import SOURCES, Library, build, library_for
 from omni_gen3d.types import Cameras, Gaussians
 from omni_gen3d.usd.splats import author_splats
 
 WIDTH, HEIGHT = 60, 44
 
 
-@pytest.fixture(scope="session")
-def library(tmp_path_factory: pytest.TempPathFactory) -> Library:
-    """The kernels compiled for the processor; what CUDA would run at once runs one thread after the other."""
+@dataclass(frozen=True)
+class Machine:
+    """Where the kernels run."""
+
+    device: torch.device
+    library: Library
+
+
+@pytest.fixture(scope="session", params=["processor", pytest.param("cuda", marks=pytest.mark.cuda)])
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A GPU, or the processor: there, what CUDA would run at once runs one thread after the other."""
+    if request.param == "cuda":
+        device = torch.device("cuda", 0)
+        return Machine(device, library_for(device))
     made = tmp_path_factory.mktemp("kernels") / "library.so"
     header = Path(__file__).with_name("host_cuda.h")
     flags = ("-O2", "-shared", "-fPIC", "-x", "c++", "-include", str(header))
     subprocess.run(["g++", *flags, str(SOURCES / "library.cu"), "-o", str(made)], check=True)
-    return Library(made)
+    return Machine(torch.device("cpu"), Library(made))
 
 
 @pytest.fixture
-def on_gpu(library: Library, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SplatRenderDelegate]:
-    """``on_gpu(stage)``: a delegate whose cuda backend runs on the processor."""
+def on_gpu(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SplatRenderDelegate]:
+    """``on_gpu(stage)``: a delegate with the cuda backend."""
 
     def make(stage) -> SplatRenderDelegate:
         with monkeypatch.context() as patch:
-            backend = GpuBackend(torch.device("cpu"), library)
+            backend = GpuBackend(machine.device, machine.library)
             patch.setattr(delegate_module, "_open_backend", lambda name: backend)
             return SplatRenderDelegate(stage)
 
@@ -110,7 +121,7 @@ def test_every_picture_agrees_with_the_cpu_backend(usd, lab, on_gpu) -> None:
         with SplatRenderDelegate(lab, "cpu") if name == "cpu" else on_gpu(lab) as delegate:
             assert delegate.backend == name
             first = delegate.render(eyes, aovs=AOVS, environments=roots, background=(0.2, 0.3, 0.4), detail=0)
-            assert not np.asarray(first.aovs["motion"]).any()
+            assert not first.aovs["motion"].any()
             moved = np.eye(4)
             moved[:3, 3] = (0.05, 0.1, -0.02)
             place(usd, lab.GetPrimAtPath("/Lab/env_0/Box"), moved)
@@ -118,7 +129,9 @@ def test_every_picture_agrees_with_the_cpu_backend(usd, lab, on_gpu) -> None:
             frames[name] = delegate.render(
                 later, aovs=AOVS, environments=roots, background=(0.2, 0.3, 0.4), detail=0, since=first
             )
-    ours, theirs = ({k: np.asarray(v) for k, v in frames[name].aovs.items()} for name in ("cuda", "cpu"))
+    ours, theirs = (
+        {k: torch.as_tensor(v).cpu().numpy() for k, v in frames[name].aovs.items()} for name in ("cuda", "cpu")
+    )
     assert frames["cuda"].labels == frames["cpu"].labels and "haze" in frames["cpu"].labels
     assert frames["cuda"].prim_paths == frames["cpu"].prim_paths
     assert psnr(ours["color"], theirs["color"]) >= 45 and psnr(ours["alpha"], theirs["alpha"]) >= 45
@@ -140,7 +153,7 @@ def test_every_picture_agrees_with_the_cpu_backend(usd, lab, on_gpu) -> None:
     assert np.abs(theirs["motion"]).max() > 1
 
 
-def test_crowded_tiles_are_sorted_in_slabs(library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_crowded_tiles_are_sorted_in_slabs(machine: Machine) -> None:
     """Five thousand splats in one tile, half of them at one depth, give what the cpu backend gives."""
     crowd = cloud(5000, 0)
     means = torch.cat([crowd.means[:2500] * torch.tensor([0.02, 0.02, 0.3]), crowd.means[2500:] * 0.02])
@@ -151,7 +164,7 @@ def test_crowded_tiles_are_sorted_in_slabs(library, monkeypatch: pytest.MonkeyPa
     pose[:, 2, 3] = 3.0
     views = Cameras(pose, lens, 16, 16)
     expected = render(crowd, views, background=(0.0, 0.0, 0.0))
-    found = draw(library, crowd, views)
+    found = draw(machine, crowd, views)
     assert psnr(found["color"], expected.color) >= 60
     assert psnr(found["alpha"], expected.alpha) >= 60
 
@@ -166,35 +179,35 @@ def test_a_missing_compiler_is_named_with_what_to_do(monkeypatch: pytest.MonkeyP
     assert not (tmp_path / "cache").exists()
 
 
-def draw(library: Library, gaussians: Gaussians, views: Cameras, detail: float = 0.0) -> dict[str, torch.Tensor]:
+def draw(machine: Machine, gaussians: Gaussians, views: Cameras, detail: float = 0.0) -> dict[str, torch.Tensor]:
     from omni_gen3d.render.gpu.draw import draw_gaussians
 
     names = ("color", "alpha", "median_depth", "expected_depth")
-    return draw_gaussians(
-        library, gaussians, views, names, background=(0.0, 0.0, 0.0), near=0.05, far=500.0, detail=detail
-    )
+    black, here = (0.0, 0.0, 0.0), gaussians.to(machine.device)
+    seen = draw_gaussians(machine.library, here, views, names, background=black, near=0.05, far=500.0, detail=detail)
+    return {name: picture.cpu() for name, picture in seen.items()}
 
 
-def test_large_and_small_rounds_give_the_same_bytes(library, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_large_and_small_rounds_give_the_same_bytes(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> None:
     """Cameras one by one, lists that do not fit, pictures of many tiles: the same pictures."""
     scene = cloud(600, 2)
     views = cameras([[3.0, 0.0, 0.5], [0.0, 3.0, 0.5], [-3.0, 0.2, 0.0]], 70, 50)
-    whole = draw(library, scene, views)
+    whole = draw(machine, scene, views)
     monkeypatch.setattr(batch, "MAX_KEYS", 3000)
-    split = draw(library, scene, views)
+    split = draw(machine, scene, views)
     monkeypatch.setattr(batch, "MAX_PIXELS", 1)
-    single = draw(library, scene, views)
+    single = draw(machine, scene, views)
     for name, picture in whole.items():
         assert torch.equal(picture, split[name]) and torch.equal(picture, single[name]), name
     wide = cameras([[3.0, 0.0, 0.5]], 400, 300)
-    assert psnr(draw(library, scene, wide)["color"], render(scene, wide, background=(0.0, 0.0, 0.0)).color) >= 60
+    assert psnr(draw(machine, scene, wide)["color"], render(scene, wide, background=(0.0, 0.0, 0.0)).color) >= 60
 
 
-def test_merged_detail_is_seen_as_little(library) -> None:
+def test_merged_detail_is_seen_as_little(machine: Machine) -> None:
     """A room of 30,000 splats at 32x32 pixels: a third of them is drawn, at 35 dB and more."""
     room = rooms()[0]
     scene, views = room.gaussians(30_000, seed=0), room.cameras(4, 32, 32)
-    full, merged = (draw(library, scene, views, detail)["color"] for detail in (0.0, 1.5))
+    full, merged = (draw(machine, scene, views, detail)["color"] for detail in (0.0, 1.5))
     assert not torch.equal(full, merged)
     assert psnr(full, merged) >= 35
     grouped = group_splats(scene)

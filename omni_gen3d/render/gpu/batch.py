@@ -13,7 +13,7 @@ from omni_gen3d.render.gpu.scene import Scene
 
 # What one round of kernels works on; more cameras take several rounds.
 MAX_PIXELS, MAX_ITEMS, MAX_PLACED, MAX_KEYS = 1 << 22, 1 << 25, 1 << 21, 1 << 28
-_BLOCKS = 2048
+_BLOCKS = 4096
 
 _CHANNELS = {"color": 3, "normal": 3, "motion": 2}
 _IDS = ("prim_id", "instance_id", "semantic_id")

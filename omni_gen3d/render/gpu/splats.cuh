@@ -10,7 +10,7 @@ constexpr int BINS = 4096;     // pictures of at most so many bins count them in
 constexpr int RANKED = 256;    // entries that are taken together where neighbouring bins hold few
 constexpr int SORTED = 512;    // entries of a tile that are sorted at a time
 constexpr int SLABS = 256;
-constexpr int ABREAST = 4;     // entries whose coverage of a pixel is found together
+constexpr int ABREAST = 8;     // entries whose coverage of a pixel is found together
 
 // One thread for each splat instance of each camera.
 __global__ void place(Call call) {
@@ -170,12 +170,22 @@ __global__ void tally(Call call) {
 // Ascending, from `keys` to `sorted`: few by how many are smaller, more by a bitonic network.
 __device__ inline const u64* sort_keys(u64* keys, u64* sorted, int count) {
     if (count <= RANKED) {
-        for (int i = threadIdx.x; i < count; i += THREADS) {
-            const u64 key = keys[i];
-            int rank = 0;
-            for (int k = 0; k < count; ++k) rank += keys[k] < key;
-            sorted[rank] = key;
+        constexpr int EACH = RANKED / THREADS;
+        u64 mine[EACH];
+        int ranks[EACH];
+#pragma unroll
+        for (int j = 0; j < EACH; ++j) {
+            const int i = threadIdx.x + j * THREADS;
+            mine[j] = i < count ? keys[i] : ~0ull, ranks[j] = 0;
         }
+        for (int k = 0; k < count; ++k) {
+            const u64 key = keys[k];
+#pragma unroll
+            for (int j = 0; j < EACH; ++j) ranks[j] += key < mine[j];
+        }
+#pragma unroll
+        for (int j = 0; j < EACH; ++j)
+            if (threadIdx.x + j * THREADS < count) sorted[ranks[j]] = mine[j];
         __syncthreads();
         return sorted;
     }
@@ -218,9 +228,30 @@ __device__ inline u64 slab_end(const u64* list, int count, u64 low, u64 end, int
     }
 }
 
+// What it takes to draw one entry of a list, read while those before it are drawn.
+struct Entrant {
+    Gaussian gaussian;
+    float color[3];
+    int instance;
+};
+
+__device__ inline Entrant read_entrant(unsigned source, const Item* items, const World& world, const Placed* placed) {
+    const Item item = items[source / GROUP];
+    const int index = item.first + source % GROUP;
+    const SplatInstance& set = world.splats[item.instance];
+    Entrant entrant;
+    entrant.instance = item.instance;
+    entrant.gaussian = read_gaussian(set.shapes, index);
+    const float *mean = entrant.gaussian.mean, *eye = placed[item.instance].eye;
+    paint(set.sh + (long long)index * set.coefficients * 3, set.coefficients, mean[0] - eye[0], mean[1] - eye[1],
+          mean[2] - eye[2], entrant.color);
+    for (int channel = 0; channel < 3; ++channel) entrant.color[channel] *= set.gain[channel];
+    return entrant;
+}
+
 // One block for each tile of each camera, one thread for each pixel: light, coverage, and what takes the ray past half
 // of its coverage.
-__global__ void __launch_bounds__(THREADS, 12) composite(Call call) {
+__global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
     __shared__ u64 keys[SORTED], sorted[RANKED];
     __shared__ long long ends[DEPTHS + 1];
     __shared__ float4 shapes[THREADS];   // u, v, shear, -1/2 log2(e) / var_row
@@ -276,29 +307,23 @@ __global__ void __launch_bounds__(THREADS, 12) composite(Call call) {
             }
             done += size;
             const u64* order = sort_keys(keys, sorted, size);
+            Entrant entrant;
+            if (thread < size) entrant = read_entrant((unsigned)order[thread], items, world, placed);
             for (int base = 0; base < size && !all; base += THREADS) {
                 const int batch = size - base < THREADS ? size - base : THREADS;
                 strengths[thread] = {0, -1000, 0, 0};
                 shapes[thread] = {0, 0, 0, 0};
-                if (thread < batch) {
-                    const unsigned source = (unsigned)order[base + thread];
-                    const Item item = items[source / GROUP];
-                    const int index = item.first + source % GROUP;
-                    const SplatInstance& set = world.splats[item.instance];
-                    const Placed& at = placed[item.instance];
-                    const Gaussian g = read_gaussian(set.shapes, index);
-                    Splat s;
-                    // The compiler may round here otherwise than in `tally`; what it now finds outside has no opacity.
-                    if (project(g, at.to_camera, lens, call.width, call.height, s)) {
-                        const float c = -0.7213475204444817f;
-                        float color[3];
-                        shapes[thread] = {s.u - left, s.v - top, s.shear, c / s.var_row};
-                        strengths[thread] = {c / s.var_y, log2f(g.opacity), s.depth, 0};
-                        paint(set.sh + (long long)index * set.coefficients * 3, set.coefficients, g.mean[0] - at.eye[0],
-                              g.mean[1] - at.eye[1], g.mean[2] - at.eye[2], color);
-                        paints[thread] = {color[0] * set.gain[0], color[1] * set.gain[1], color[2] * set.gain[2], 0};
-                    }
+                Splat s;
+                // The compiler may round here otherwise than in `tally`; what it now finds outside has no opacity.
+                if (thread < batch && project(entrant.gaussian, placed[entrant.instance].to_camera, lens, call.width,
+                                              call.height, s)) {
+                    const float c = -0.7213475204444817f;
+                    shapes[thread] = {s.u - left, s.v - top, s.shear, c / s.var_row};
+                    strengths[thread] = {c / s.var_y, log2f(entrant.gaussian.opacity), s.depth, 0};
+                    paints[thread] = {entrant.color[0], entrant.color[1], entrant.color[2], 0};
                 }
+                if (base + THREADS + thread < size)
+                    entrant = read_entrant((unsigned)order[base + THREADS + thread], items, world, placed);
                 __syncthreads();
                 for (int k = 0; k < batch && live; k += ABREAST) {
                     float alphas[ABREAST], most = 0;
