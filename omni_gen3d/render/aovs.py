@@ -76,6 +76,7 @@ def draw(
     lighting: Lighting,
     background: Sequence[float],
     aovs: Sequence[Aov],
+    detail: float = 0.0,
     earlier: Earlier | None = None,
 ) -> dict[Aov, np.ndarray]:
     """Draw one view.
@@ -93,12 +94,13 @@ def draw(
         lighting: What shines on the meshes; splats shine by themselves.
         background: RGB behind everything.
         aovs: What is wanted.
+        detail: Splats that are closer together than this are drawn as one [pixels].
         earlier: From where ``motion`` counts; None counts from now.
     """
     solid = draw_meshes(meshes.batch, meshes.to_world, view, lighting)
     behind = solid.color
     behind[solid.owner < 0] = background
-    picture = draw_splats(splats, view, behind, solid.depth)
+    picture = draw_splats(splats, view, behind, solid.depth, detail)
     on_splat, on_mesh = picture.owner >= 0, (picture.owner < 0) & (solid.owner >= 0)
     splat_depth, splat_normal = splat_surface(picture, splats, view, solid.depth)
     depth = np.where(on_mesh, solid.depth, splat_depth)

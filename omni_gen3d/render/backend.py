@@ -12,6 +12,7 @@ import torch
 
 from omni_gen3d.render.aovs import Aov, Earlier, PlacedMeshes, draw
 from omni_gen3d.render.cpu import PlacedSplats, SplatArrays, View
+from omni_gen3d.render.detail import group_splats
 from omni_gen3d.render.index import RenderIndex, Rprim
 from omni_gen3d.render.meshes import Lighting, MeshBatch
 from omni_gen3d.render.threads import side_by_side
@@ -108,7 +109,7 @@ class CpuBackend:
     device = torch.device("cpu")
 
     def keep(self, gaussians: Gaussians) -> SplatArrays:
-        return SplatArrays.of(gaussians)
+        return SplatArrays.grouped(group_splats(gaussians))
 
     def draw(self, shot: Shot, index: RenderIndex) -> dict[Aov, np.ndarray]:
         rows = shot.cameras.cpu().numpy()
@@ -132,7 +133,7 @@ class CpuBackend:
                 places = [[since.place_of(rprim) for rprim in rprims] for rprims in (world.splats, world.meshes)]
                 earlier = Earlier(_view(before[i], shot.size), *places)
             view = _view(rows[i], shot.size)
-            tasks.append(partial(draw, view, *scenes[number], shot.background, shot.aovs, earlier))
+            tasks.append(partial(draw, view, *scenes[number], shot.background, shot.aovs, shot.detail, earlier))
         pictures = side_by_side(tasks)
         return {aov: np.stack([picture[aov] for picture in pictures]) for aov in shot.aovs}
 

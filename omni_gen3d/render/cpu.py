@@ -10,6 +10,8 @@ import numpy as np
 import torch
 
 from omni_gen3d.render import kernels, threads
+from omni_gen3d.render.detail import SMALLEST_HALF, GroupedSplats
+from omni_gen3d.render.halves import FLOATS
 from omni_gen3d.render.harmonics import paint_splats
 from omni_gen3d.types import Cameras, Gaussians
 
@@ -39,14 +41,33 @@ class View:
 
 
 @dataclass(frozen=True)
+class Groups:
+    """Groups of a set and their levels, see ``detail.GroupedSplats``."""
+
+    centres: np.ndarray
+    radii: np.ndarray
+    reaches: np.ndarray
+    first: np.ndarray
+    count: np.ndarray
+    size: np.ndarray
+
+
+@dataclass(frozen=True)
 class SplatArrays:
-    """Gaussians as the kernels want them: contiguous float32, as in ``types.Gaussians``."""
+    """Gaussians as the kernels want them: contiguous, as in ``types.Gaussians``.
+
+    Attributes:
+        means: float32.
+        quats: float32, or the bits of halves as uint16; so are ``scales``, ``opacities`` and ``sh``.
+        groups: Where they are and at which levels of detail; None draws every one.
+    """
 
     means: np.ndarray
     quats: np.ndarray
     scales: np.ndarray
     opacities: np.ndarray
     sh: np.ndarray
+    groups: Groups | None = None
 
     @staticmethod
     def of(gaussians: Gaussians) -> SplatArrays:
@@ -54,12 +75,20 @@ class SplatArrays:
         fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
         return SplatArrays(*(tensor.detach().cpu().float().contiguous().numpy() for tensor in fields))
 
+    @staticmethod
+    def grouped(grouped: GroupedSplats) -> SplatArrays:
+        """A set with its levels of detail; all but where the centres are is halved."""
+        splats = grouped.gaussians
+        halves = (splats.quats, splats.scales.clamp(SMALLEST_HALF, 60_000), splats.opacities, splats.sh)
+        bits = (tensor.half().contiguous().numpy().view(np.uint16) for tensor in halves)
+        bounds = (grouped.centres, grouped.radii, 1.001 * grouped.reaches, grouped.first, grouped.count, grouped.size)
+        groups = Groups(*(tensor.contiguous().numpy() for tensor in bounds))
+        return SplatArrays(splats.means.float().contiguous().numpy(), *bits, groups)
+
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in vars(self).values())
-
-    def __len__(self) -> int:
-        return len(self.means)
+        arrays = [self.means, self.quats, self.scales, self.opacities, self.sh]
+        return sum(array.nbytes for array in [*arrays, *(vars(self.groups).values() if self.groups else ())])
 
 
 @dataclass(frozen=True)
@@ -119,7 +148,9 @@ def render_views(
     return color, depth, alpha, median_depth
 
 
-def draw_splats(placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, stop: np.ndarray) -> SplatPicture:
+def draw_splats(
+    placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, stop: np.ndarray, detail: float = 0.0
+) -> SplatPicture:
     """Composite all splats that one camera sees, front to back.
 
     Args:
@@ -127,9 +158,10 @@ def draw_splats(placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, 
         view: The camera.
         behind: Colour of what is behind the splats, shape ``(H, W, 3)``, float32.
         stop: Depth of what is behind the splats and hides what is farther [m], shape ``(H, W)``, float32.
+        detail: Splats of a set with groups that are closer together than this are drawn as one [pixels].
     """
     with threads.kernels():
-        splats, paint, owners, which = _seen(placed, view)
+        splats, paint, owners, which = _seen(placed, view, detail)
         shape = (view.height, view.width)
         color = np.empty((*shape, 3), np.float32)
         depth, alpha = np.empty(shape, np.float32), np.empty(shape, np.float32)
@@ -149,28 +181,26 @@ def draw_splats(placed: Sequence[PlacedSplats], view: View, behind: np.ndarray, 
     )
 
 
-def _seen(placed: Sequence[PlacedSplats], view: View) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+def _seen(
+    placed: Sequence[PlacedSplats], view: View, detail: float
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
     """Projections of what the camera sees, nearest first; paint, set and number of each."""
     tables, paints, owners, numbers = [np.empty((0, kernels.COLUMNS))], [], [], []
     for owner, item in enumerate(placed):
         splats = item.splats
         to_camera = np.ascontiguousarray(view.world_to_camera @ item.to_world)
-        table, which = kernels.project(
-            splats.means,
-            splats.quats,
-            splats.scales,
-            splats.opacities,
-            to_camera,
-            np.ascontiguousarray(view.intrinsics),
-            view.width,
-            view.height,
-            view.near,
-            view.far,
-        )
+        lens = (np.ascontiguousarray(view.intrinsics), view.width, view.height, view.near, view.far)
+        if splats.groups is None:
+            chosen = np.arange(len(splats.means), dtype=np.int32)
+        else:
+            stretch = np.linalg.norm(item.to_world[:3, :3], 2)
+            chosen = kernels.choose(*vars(splats.groups).values(), to_camera, stretch, *lens, float(detail))
+        shapes = (splats.means, splats.quats, splats.scales, splats.opacities)
+        table, which = kernels.project(*shapes, FLOATS, chosen, to_camera, *lens)
         paint = np.empty((len(which), 4), np.float32)
         position = np.linalg.solve(to_camera[:3, :3], -to_camera[:3, 3])
         gain = np.array(item.gain, np.float64)
-        paint_splats(splats.means, splats.sh, splats.opacities, which, position, gain, paint)
+        paint_splats(splats.means, splats.sh, splats.opacities, FLOATS, which, position, gain, paint)
         tables.append(table)
         paints.append(paint)
         owners.append(np.full(len(which), owner, np.int32))

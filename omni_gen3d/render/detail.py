@@ -18,6 +18,8 @@ from omni_gen3d.types import Gaussians
 
 GROUP_SIZE = 64
 LEVELS = 6
+# The smallest half that has all its digits; no splat is drawn thinner [m].
+SMALLEST_HALF = 2.0**-14
 SUPPORT_SIGMA = math.sqrt(2 * math.log(255))  # farther out no Gaussian is drawn
 # Cells of the first merged level over the typical middle axis of a Gaussian.
 _FIRST_CELL = 3.0
@@ -156,7 +158,7 @@ def _merge(gaussians: Gaussians, owner: torch.Tensor, cell: float) -> tuple[Gaus
     return merged, keys >> 39
 
 
-def _principal_axes(matrices: torch.Tensor, sweeps: int = 5) -> tuple[torch.Tensor, torch.Tensor]:
+def _principal_axes(matrices: torch.Tensor, sweeps: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
     """Eigenvalues and a turn to the eigenvectors, its columns, of symmetric matrices ``(M, 3, 3)``: Jacobi's method.
 
     cuSOLVER refuses batches of a hundred thousand.

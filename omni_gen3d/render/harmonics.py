@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from omni_gen3d.geometry import SH_DC
+from omni_gen3d.render.halves import as_float
 
 _BLOCK = 512
 _K1 = math.sqrt(3 / (4 * math.pi))
@@ -22,11 +23,13 @@ _K3_ZONAL = math.sqrt(7 / (16 * math.pi))
 
 
 @numba.njit(parallel=True, nogil=True, cache=True)
-def paint_splats(means, sh, opacities, which, position, gain, paint):
+def paint_splats(means, sh, opacities, floats, which, position, gain, paint):
     """Red, green, blue and opacity of some Gaussians seen from a point.
 
     Args:
-        means, sh, opacities: Of all, float32, shapes ``(N, 3)``, ``(N, K, 3)``, ``(N,)``.
+        means: Of all, float32, shape ``(N, 3)``.
+        sh, opacities: float32 or the bits of halves, shapes ``(N, K, 3)``, ``(N,)``.
+        floats: ``halves.FLOATS``.
         which: The Gaussians that are wanted, int32, shape ``(M,)``.
         position: Of the camera in their frame, float64, shape ``(3,)``.
         gain: Factors on the colours, float64, shape ``(3,)``.
@@ -43,9 +46,9 @@ def paint_splats(means, sh, opacities, which, position, gain, paint):
             for channel in range(3):
                 value = 0.5
                 for k in range(count):
-                    value += basis[k] * sh[i, k, channel]
+                    value += basis[k] * as_float(sh[i, k, channel], floats)
                 paint[row, channel] = max(value, 0.0) * gain[channel]
-            paint[row, 3] = opacities[i]
+            paint[row, 3] = as_float(opacities[i], floats)
 
 
 @numba.njit(cache=True, inline="always")

@@ -15,6 +15,8 @@ import math
 import numba
 import numpy as np
 
+from omni_gen3d.render.halves import as_float
+
 TILE = 16
 BLUR = 0.3  # variance of a pixel [pixel^2], added to every projection
 MIN_ALPHA = 1 / 255
@@ -39,11 +41,69 @@ _FAST = {"contract", "reassoc", "nsz"}  # everything of fastmath that does not a
 
 
 @numba.njit(parallel=True, nogil=True, cache=True)
-def project(means, quats, scales, opacities, world_to_camera, intrinsics, width, height, near, far):
+def choose(
+    centres, radii, reaches, first, count, size, to_camera, stretch, intrinsics, width, height, near, far, pixels
+):
+    """Which Gaussians of a set in groups a camera needs: of each group that it can see the level that is fine enough.
+
+    Nothing that ``project`` keeps of the first levels is lost: its bounds, times the depth, are planes.
+
+    Args:
+        centres, radii, reaches, first, count, size: As in ``detail.GroupedSplats``.
+        to_camera: From the frame of the set, float64, shape ``(4, 4)``.
+        stretch: The largest factor by which it lengthens anything.
+        intrinsics, width, height, near, far: As for ``project``.
+        pixels: Detail finer than this is merged [pixels].
+
+    Returns:
+        Their indices, int32.
+    """
+    levels = np.full(len(centres), -1, np.int32)
+    focal = max(intrinsics[0, 0], intrinsics[1, 1])
+    blur = math.sqrt(_WIDEST_CUT * BLUR)
+    for g in numba.prange(len(centres)):
+        x, y, z = np.float64(centres[g, 0]), np.float64(centres[g, 1]), np.float64(centres[g, 2])
+        depth = to_camera[2, 0] * x + to_camera[2, 1] * y + to_camera[2, 2] * z + to_camera[2, 3]
+        radius, reach = 1.0001 * stretch * radii[g] + 1e-5, stretch * reaches[g]
+        if depth + radius < near or depth - radius > far:
+            continue
+        inside = True
+        for axis in range(2):
+            f, p = intrinsics[axis, axis], intrinsics[axis, 2]
+            side = width if axis == 0 else height
+            across = to_camera[axis, 0] * x + to_camera[axis, 1] * y + to_camera[axis, 2] * z + to_camera[axis, 3]
+            steepest = max((p + GUARD * side) / f, ((1 + GUARD) * side - p) / f)
+            spread = f * reach * math.sqrt(1 + steepest * steepest)
+            low, high = p + blur, side - p + blur
+            inside &= f * across + low * depth + radius * math.sqrt(f * f + low * low) + spread >= 0
+            inside &= high * depth - f * across + radius * math.sqrt(f * f + high * high) + spread >= 0
+        if inside:
+            footprint = pixels * max(depth - radius, near) / (focal * stretch)
+            level = 0
+            while level + 1 < len(size) and size[level + 1] <= footprint:
+                level += 1
+            levels[g] = level
+    ends = np.zeros(len(centres) + 1, np.int64)
+    for g in range(len(centres)):
+        ends[g + 1] = ends[g] + (count[g, levels[g]] if levels[g] >= 0 else 0)
+    chosen = np.empty(ends[-1], np.int32)
+    for g in numba.prange(len(centres)):
+        if levels[g] >= 0:
+            begin = first[g, levels[g]]
+            for k in range(ends[g + 1] - ends[g]):
+                chosen[ends[g] + k] = begin + k
+    return chosen
+
+
+@numba.njit(parallel=True, nogil=True, cache=True)
+def project(means, quats, scales, opacities, floats, chosen, world_to_camera, intrinsics, width, height, near, far):
     """Project Gaussians into one camera (EWA splatting, Zwicker et al. 2001, eq. 20-31).
 
     Args:
-        means, quats, scales, opacities: float32, shapes ``(N, 3)``, ``(N, 4)``, ``(N, 3)``, ``(N,)``.
+        means: float32, shape ``(N, 3)``.
+        quats, scales, opacities: float32 or the bits of halves, shapes ``(N, 4)``, ``(N, 3)``, ``(N,)``.
+        floats: ``halves.FLOATS``.
+        chosen: Indices of those that are looked at, int32.
         world_to_camera: From the frame of the Gaussians; any affine map, float64, shape ``(4, 4)``.
         intrinsics: float64, shape ``(3, 3)``.
         width, height: Image size [pixels].
@@ -53,7 +113,7 @@ def project(means, quats, scales, opacities, world_to_camera, intrinsics, width,
         Those that the camera sees, in the order of the Gaussians: float64, shape ``(M, COLUMNS)`` [pixels, metres],
         and which Gaussians they are, int32, shape ``(M,)``.
     """
-    count = len(means)
+    count = len(chosen)
     # Of a linear map no direction grows by more than the norm of its entries.
     stretch = math.sqrt((world_to_camera[:3, :3] ** 2).sum())
     blocks = (count + _BLOCK - 1) // _BLOCK
@@ -61,12 +121,18 @@ def project(means, quats, scales, opacities, world_to_camera, intrinsics, width,
     ends = np.zeros(blocks + 1, np.int64)
     for block in numba.prange(blocks):
         kept = block * _BLOCK
-        for i in range(block * _BLOCK, min(count, (block + 1) * _BLOCK)):
+        quat, scale = np.empty(4), np.empty(3)
+        for row in range(block * _BLOCK, min(count, (block + 1) * _BLOCK)):
+            i = chosen[row]
+            for k in range(4):
+                quat[k] = as_float(quats[i, k], floats)
+            for k in range(3):
+                scale[k] = as_float(scales[i, k], floats)
             if _project_one(
                 means[i],
-                quats[i],
-                scales[i],
-                opacities[i],
+                quat,
+                scale,
+                np.float64(as_float(opacities[i], floats)),
                 world_to_camera,
                 stretch,
                 intrinsics,

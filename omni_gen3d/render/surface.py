@@ -8,6 +8,7 @@ import numba
 import numpy as np
 
 from omni_gen3d.render.cpu import PlacedSplats, SplatPicture, View
+from omni_gen3d.render.halves import FLOATS, as_float
 from omni_gen3d.render.threads import kernels
 
 
@@ -37,6 +38,7 @@ def splat_surface(
                 splats.means,
                 splats.quats,
                 splats.scales,
+                FLOATS,
                 np.linalg.inv(view.world_to_camera @ item.to_world),
                 np.ascontiguousarray(np.linalg.inv(item.to_world[:3, :3]).T),
                 lens,
@@ -49,11 +51,12 @@ def splat_surface(
 
 
 @numba.njit(parallel=True, nogil=True, cache=True)
-def _meet(owner, owners, indices, means, quats, scales, to_local, turn, lens, near, stop, depth, normal):
+def _meet(owner, owners, indices, means, quats, scales, floats, to_local, turn, lens, near, stop, depth, normal):
     fx, fy, cx, cy = lens
     height, width = owners.shape
     for row in numba.prange(height):
         axes, start, ray = np.empty((3, 3)), np.empty(3), np.empty(3)
+        quat, scale = np.empty(4), np.empty(3)
         for column in range(width):
             if owners[row, column] != owner:
                 continue
@@ -62,16 +65,20 @@ def _meet(owner, owners, indices, means, quats, scales, to_local, turn, lens, ne
             for k in range(3):
                 ray[k] = to_local[k, 0] * x + to_local[k, 1] * y + to_local[k, 2]
                 start[k] = to_local[k, 3] - means[i, k]
-            _turn(quats[i], axes)
+            for k in range(4):
+                quat[k] = as_float(quats[i, k], floats)
+            for k in range(3):
+                scale[k] = as_float(scales[i, k], floats)
+            _turn(quat, axes)
             # Along the ray in the frame in which the Gaussian is a unit ball.
             along, square, shortest = 0.0, 0.0, 0
             for k in range(3):
-                size = max(np.float64(scales[i, k]), 1e-9)
+                size = max(scale[k], 1e-9)
                 a = (axes[0, k] * start[0] + axes[1, k] * start[1] + axes[2, k] * start[2]) / size
                 b = (axes[0, k] * ray[0] + axes[1, k] * ray[1] + axes[2, k] * ray[2]) / size
                 along -= a * b
                 square += b * b
-                if scales[i, k] < scales[i, shortest]:
+                if scale[k] < scale[shortest]:
                     shortest = k
             depth[row, column] = min(max(along / square, near), stop[row, column])
             nx, ny, nz = axes[0, shortest], axes[1, shortest], axes[2, shortest]
@@ -80,8 +87,8 @@ def _meet(owner, owners, indices, means, quats, scales, to_local, turn, lens, ne
             wx = turn[0, 0] * nx + turn[0, 1] * ny + turn[0, 2] * nz
             wy = turn[1, 0] * nx + turn[1, 1] * ny + turn[1, 2] * nz
             wz = turn[2, 0] * nx + turn[2, 1] * ny + turn[2, 2] * nz
-            scale = sign / np.sqrt(wx * wx + wy * wy + wz * wz)
-            normal[row, column, 0], normal[row, column, 1], normal[row, column, 2] = wx * scale, wy * scale, wz * scale
+            sign /= np.sqrt(wx * wx + wy * wy + wz * wz)
+            normal[row, column, 0], normal[row, column, 1], normal[row, column, 2] = wx * sign, wy * sign, wz * sign
 
 
 @numba.njit(cache=True, inline="always")

@@ -9,12 +9,10 @@ import numpy as np
 import torch
 
 from omni_gen3d.render.aovs import Tags
-from omni_gen3d.render.detail import GroupedSplats
+from omni_gen3d.render.detail import SMALLEST_HALF, GroupedSplats
 from omni_gen3d.render.gpu import tables
 from omni_gen3d.render.meshes import Lighting, MeshBatch
 
-# The smallest half that has all its digits; no splat is drawn this thin.
-_SMALLEST_HALF = 2.0**-14
 _ALIGNMENT = 16
 
 
@@ -43,7 +41,7 @@ class ResidentSplats:
         halves = shapes.view(torch.float16)
         halves[:, 6] = gaussians.opacities.half()
         halves[:, 8:12] = torch.nn.functional.normalize(gaussians.quats, dim=1).half()
-        halves[:, 12:15] = gaussians.scales.clamp(_SMALLEST_HALF, 60_000).half()
+        halves[:, 12:15] = gaussians.scales.clamp(SMALLEST_HALF, 60_000).half()
         rows = np.zeros(len(grouped.centres), tables.GROUP)
         rows["centre"] = grouped.centres.cpu().numpy()
         # Halves may stray from where the bounds were taken by their last digit.
