@@ -62,7 +62,7 @@ def render(
     sheet: Annotated[Path | None, typer.Option(help="PNG to write, one view in every kind of picture.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """The render delegate beside Newton's camera on a CPU or bare gsplat on CUDA. Takes some three minutes."""
+    """The render delegate beside Newton's camera on a CPU or bare gsplat on CUDA. Takes some seven minutes."""
     # Read when torch loads. By default idle threads of OpenMP spin, and on a busy machine the pools of torch and numba
     # then take the cores from each other: small pictures wait up to ten times as long.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")

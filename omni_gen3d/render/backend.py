@@ -18,6 +18,7 @@ from omni_gen3d.render.meshes import Lighting, MeshBatch
 from omni_gen3d.render.threads import side_by_side
 from omni_gen3d.render.view import lens_of, pose_of
 from omni_gen3d.types import Gaussians
+from omni_gen3d.usd.cameras import Sensor
 
 
 @dataclass(frozen=True)
@@ -74,6 +75,7 @@ class Shot:
         background: RGB behind everything.
         detail: Detail finer than this is merged [pixels].
         since: From when ``motion`` counts; None where nobody asks.
+        sensors: What each camera does that a pinhole does not, None for a pinhole; nothing where all are pinholes.
     """
 
     cameras: torch.Tensor
@@ -85,13 +87,21 @@ class Shot:
     background: tuple[float, float, float]
     detail: float
     since: Moment | None
+    sensors: Sequence[Sensor | None] = ()
 
 
 class Backend(Protocol):
-    """Draws shots; pictures are on its device."""
+    """Draws shots; pictures are on its device.
+
+    Attributes:
+        name: ``cpu`` or ``cuda``.
+        device: Where its pictures are.
+        bends: Whether it draws what pinholes do not see.
+    """
 
     name: str
     device: torch.device
+    bends: bool
 
     def keep(self, gaussians: Gaussians) -> Any:
         """What is kept of a set of Gaussians."""
@@ -107,6 +117,7 @@ class CpuBackend:
 
     name = "cpu"
     device = torch.device("cpu")
+    bends = False
 
     def keep(self, gaussians: Gaussians) -> SplatArrays:
         return SplatArrays.grouped(group_splats(gaussians))

@@ -73,17 +73,25 @@ class SplatArrays:
     def of(gaussians: Gaussians) -> SplatArrays:
         """Arrays of a set; they share its memory where it is float32 on a CPU."""
         fields = (gaussians.means, gaussians.quats, gaussians.scales, gaussians.opacities, gaussians.sh)
-        return SplatArrays(*(tensor.detach().cpu().float().contiguous().numpy() for tensor in fields))
+        means, quats, scales, opacities, sh = (_array(tensor.detach().cpu().float()) for tensor in fields)
+        return SplatArrays(means, quats, scales, opacities, sh)
 
     @staticmethod
     def grouped(grouped: GroupedSplats) -> SplatArrays:
         """A set with its levels of detail; all but where the centres are is halved."""
         splats = grouped.gaussians
         halves = (splats.quats, splats.scales.clamp(SMALLEST_HALF, 60_000), splats.opacities, splats.sh)
-        bits = (tensor.half().contiguous().numpy().view(np.uint16) for tensor in halves)
-        bounds = (grouped.centres, grouped.radii, 1.001 * grouped.reaches, grouped.first, grouped.count, grouped.size)
-        groups = Groups(*(tensor.contiguous().numpy() for tensor in bounds))
-        return SplatArrays(splats.means.float().contiguous().numpy(), *bits, groups)
+        quats, scales, opacities, sh = (_array(tensor.half()).view(np.uint16) for tensor in halves)
+        groups = Groups(
+            _array(grouped.centres),
+            _array(grouped.radii),
+            # Halves may stray from where the bounds were taken by their last digit.
+            _array(1.001 * grouped.reaches),
+            _array(grouped.first),
+            _array(grouped.count),
+            _array(grouped.size),
+        )
+        return SplatArrays(_array(splats.means.float()), quats, scales, opacities, sh, groups)
 
     @property
     def nbytes(self) -> int:
@@ -189,14 +197,16 @@ def _seen(
     for owner, item in enumerate(placed):
         splats = item.splats
         to_camera = np.ascontiguousarray(view.world_to_camera @ item.to_world)
-        lens = (np.ascontiguousarray(view.intrinsics), view.width, view.height, view.near, view.far)
-        if splats.groups is None:
+        intrinsics, size = np.ascontiguousarray(view.intrinsics), (view.width, view.height)
+        at = splats.groups
+        if at is None:
             chosen = np.arange(len(splats.means), dtype=np.int32)
         else:
-            stretch = np.linalg.norm(item.to_world[:3, :3], 2)
-            chosen = kernels.choose(*vars(splats.groups).values(), to_camera, stretch, *lens, float(detail))
+            stretch, bounds = np.linalg.norm(item.to_world[:3, :3], 2), (at.centres, at.radii, at.reaches)
+            levels, lens = (at.first, at.count, at.size), (intrinsics, *size, view.near, view.far)
+            chosen = kernels.choose(*bounds, *levels, to_camera, stretch, *lens, float(detail))
         shapes = (splats.means, splats.quats, splats.scales, splats.opacities)
-        table, which = kernels.project(*shapes, FLOATS, chosen, to_camera, *lens)
+        table, which = kernels.project(*shapes, FLOATS, chosen, to_camera, intrinsics, *size, view.near, view.far)
         paint = np.empty((len(which), 4), np.float32)
         position = np.linalg.solve(to_camera[:3, :3], -to_camera[:3, 3])
         gain = np.array(item.gain, np.float64)
@@ -213,6 +223,10 @@ def _seen(
         _joined(owners, np.empty(0, np.int32))[order],
         _joined(numbers, np.empty(0, np.int32))[order],
     )
+
+
+def _array(tensor: torch.Tensor) -> np.ndarray:
+    return tensor.contiguous().numpy()
 
 
 def _joined(parts: list[np.ndarray], empty: np.ndarray) -> np.ndarray:

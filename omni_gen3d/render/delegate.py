@@ -6,7 +6,7 @@ It follows Hydra's concepts (``HdRenderDelegate``, rprims, sprims, dirty bits, A
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from types import TracebackType
 from typing import Any, Literal, get_args
 
@@ -21,7 +21,7 @@ from omni_gen3d.render.index import RenderIndex, SyncCounts
 from omni_gen3d.render.meshes import HEADLIGHT, Lighting, MeshBatch
 from omni_gen3d.render.view import camera_rows, resize_cameras
 from omni_gen3d.types import Cameras
-from omni_gen3d.usd.cameras import read_view
+from omni_gen3d.usd.cameras import Sensor, read_view
 from omni_gen3d.usd.imaging import time_code
 
 Backend = Literal["auto", "cuda", "cpu"]
@@ -142,6 +142,9 @@ class SplatRenderDelegate:
         Args:
             cameras: Paths of Camera prims, whose aperture fills the picture and whose clipping range cuts; or cameras
                 in the axes of the stage, in metres, which see from 0.05 to 500 m; on the device nothing is copied.
+                Of a prim the cuda backend follows OpenCV lens coefficients of Omniverse's schema,
+                ``omni_gen3d:rollingShutter`` between ``shutter:open`` and ``shutter:close``, and
+                ``omni_gen3d:sensorNoise``, for color, depth and alpha of splats; the cpu backend refuses them.
             time: Time code of the stage; None for what has no time.
             aovs: Which pictures.
             size: Width and height [pixels]; may be left out for ``Cameras``.
@@ -157,7 +160,7 @@ class SplatRenderDelegate:
             InputError: A camera, an environment or an argument cannot be used, or a prim cannot be read.
         """
         self._check(aovs, background, detail)
-        rows, shape = self._cameras(cameras, time, size)
+        rows, shape, sensors = self._cameras(cameras, time, size)
         roots, looks_into = self._environments(environments, len(rows))
         self._index.sync(time)
         for root in roots:
@@ -179,6 +182,7 @@ class SplatRenderDelegate:
             background=background,
             detail=detail,
             since=earlier,
+            sensors=sensors,
         )
         pictures = self._drawer.draw(shot, self._index)
         return Frame(
@@ -229,8 +233,8 @@ class SplatRenderDelegate:
 
     def _cameras(
         self, cameras: str | Sequence[str] | Cameras, time: float | None, size: tuple[int, int] | None
-    ) -> tuple[torch.Tensor, tuple[int, int]]:
-        """Rows of cameras, and the size of the pictures."""
+    ) -> tuple[torch.Tensor, tuple[int, int], list[Sensor | None]]:
+        """Rows of cameras, the size of the pictures, and what cameras do that pinholes do not."""
         count = 1 if isinstance(cameras, str) else len(cameras)
         if size is None and isinstance(cameras, Cameras):
             size = (cameras.width, cameras.height)
@@ -254,19 +258,26 @@ class SplatRenderDelegate:
                 if not torch.isfinite(rows).all():
                     raise InputError("the cameras hold NaN or infinite values; all must be finite.")
                 raise InputError("the cameras' focal lengths must be positive and their skew 0.")
-            return rows, (width, height)
+            return rows, (width, height), []
         metres = self._index.metres
-        rows = []
+        rows, sensors = [], []
         for path in [cameras] if isinstance(cameras, str) else cameras:
             prim = self._stage.GetPrimAtPath(path)
             if not prim:
                 raise InputError(f"camera {path!r} is no prim of the stage.")
-            seen = read_view(prim, time_code(time), width, height)
-            pose = seen.camera_to_world.copy()
-            pose[:3, 3] *= metres
+            seen = read_view(prim, time_code(time), width, height, with_sensor=self._drawer.bends)
+            pose = _in_metres(seen.camera_to_world, metres)
             poses, lenses = (torch.from_numpy(matrix)[None] for matrix in (np.linalg.inv(pose), seen.intrinsics))
             rows.append(camera_rows(poses, lenses, seen.near * metres, seen.far * metres))
-        return torch.cat(rows), (width, height)
+            sensors.append(
+                seen.sensor
+                and replace(
+                    seen.sensor,
+                    opened=_in_metres(seen.sensor.opened, metres),
+                    closed=_in_metres(seen.sensor.closed, metres),
+                )
+            )
+        return torch.cat(rows), (width, height), sensors
 
     # ------------------------------------------------------------------------------------------------- drawing
 
@@ -309,6 +320,12 @@ class SplatRenderDelegate:
         toward = np.array([light.toward for light in distant], np.float64).reshape(-1, 3)
         scale = 1 / max(1.0, float((ambient + colors.sum(0)).max()))
         return Lighting(ambient * scale, toward, colors * scale)
+
+
+def _in_metres(pose: np.ndarray, metres: float) -> np.ndarray:
+    moved = pose.copy()
+    moved[:3, 3] *= metres
+    return moved
 
 
 def _open_backend(name: str) -> Drawer:

@@ -11,8 +11,8 @@ FLOATS = np.arange(1 << 16, dtype=np.uint16).view(np.float16).astype(np.float32)
 
 
 def as_float(value, floats):
-    """A number kept as a float, or as the bits of a half, inside of a kernel; ``floats`` is ``FLOATS``."""
-    return floats[value] if isinstance(value, np.uint16) else value
+    """A number kept as a float, or as the bits of a half; for kernels alone. ``floats`` is ``FLOATS``."""
+    raise NotImplementedError
 
 
 @overload(as_float)

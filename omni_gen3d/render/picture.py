@@ -79,3 +79,10 @@ def ids_to_image(ids: np.ndarray) -> np.ndarray:
 
 def _to_bytes(values: torch.Tensor) -> np.ndarray:
     return values.detach().clamp(0, 1).mul(255).round().to(torch.uint8).cpu().numpy()
+
+
+def motion_to_image(motion: np.ndarray) -> np.ndarray:
+    """Motion ``(H, W, 2)`` [pixels] as uint8 RGB: to the right red, down green, none grey; the fastest is brightest."""
+    most = max(float(np.abs(motion).max()), 1e-6)
+    both = 0.5 + 0.5 * motion / most
+    return np.rint(255 * np.dstack([both, np.full(motion.shape[:2], 0.5)])).astype(np.uint8)

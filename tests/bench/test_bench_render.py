@@ -29,12 +29,14 @@ def test_verb_on_a_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     assert result.exit_code == 0, result.output
     found = json.loads(result.stdout)
     ours = [row for row in found["rows"] if row["method"] == bench.OURS and "ms" in row]
-    assert len(ours) == len(bench._CPU) + 1 and all(row["ms"] > 0 and row["img/s"] > 0 for row in ours)
+    assert all(row["ms"] > 0 and row["img/s"] > 0 and row["worst dB"] <= row["dB"] for row in ours)
+    assert len({(row["cameras"], row["width"], row["environments"]) for row in ours}) >= 5
     assert [row["method"] for row in found["rows"]].count(bench.NEWTON) == 1
-    sync = found["rows"][-1]
-    assert sync["environments"] == 4 and 0 < sync["sync_ms"] < sync["first_sync_ms"]
-    assert len(found["checks"]) == 4
-    assert Image.open(sheet).size == (1280, 480)
+    different, sync = found["rows"][:2]
+    assert different["environments"] == sync["environments"] == 4 and different["host GB"] < 0.5
+    assert 0 < sync["sync_ms"] < sync["first_sync_ms"]
+    assert len(found["checks"]) == 6
+    assert Image.open(sheet).size == (1600, 480)
 
 
 def test_copies_share_their_arrays(tmp_path: Path):
@@ -51,20 +53,31 @@ def test_copies_share_their_arrays(tmp_path: Path):
 def test_checks_follow_the_rows(device: str):
     """Ten times Newton's speed and equal speed with gsplat pass, slow pictures fail, and what is missing fails."""
 
-    def row(method: str, cameras: int, width: int, ms: float) -> dict:
-        return {"method": method, "cameras": cameras, "width": width, "ms": ms, "img/s": 1000 * cameras / ms}
+    def row(method: str, cameras: int, width: int, gaussians: int, ms: float) -> dict:
+        speed = {"ms": ms, "img/s": 1000 * cameras / ms, "dB": 40.0 if method == bench.OURS else None}
+        return {"method": method, "cameras": cameras, "width": width, "gaussians": gaussians, **speed}
 
     rows = [
-        row(bench.OURS, 1, 128, 30.0),
-        row(bench.OURS, 1, 640, 100.0),
-        row(bench.GSPLAT, 1, 640, 100.0),
-        row(bench.OURS, 1, 320, 50.0),
-        row(bench.NEWTON, 1, 320, 500.0),
-        {"method": bench.OURS, "sync_ms": 0.5},
+        row(bench.OURS, 1, 128, 100_000, 30.0),
+        row(bench.OURS, 1, 640, 500_000, 100.0),
+        row(bench.GSPLAT, 1, 640, 500_000, 100.0),
+        row(bench.OURS, 1, 320, 200_000, 50.0),
+        row(bench.NEWTON, 1, 320, 200_000, 500.0),
+        {"method": "sync", "sync_ms": 0.5},
+        {"method": "different", "host GB": 2.5, "device GB": 7.0},
+        {"method": "beside", "cpu dB": 44.0},
     ]
-    checks = {check.name.split(",")[0].split(" [")[0]: check.ok for check in bench.checks_of(rows, device)}
-    assert checks.pop("sync after cameras moved")
+    checks = {check.name: check.ok for check in bench.checks_of(rows, device)}
+    passed = {name for name, ok in checks.items() if ok}
+    assert {
+        "sync after cameras moved, 256 environments [ms]",
+        "least quality of a row, beside full detail [dB]",
+    } <= passed
+    assert not checks["256 different environments, on the host [GB]"]
     if device == "cpu":
-        assert checks == {"100k at 128x128": False, "500k at 640x480": True, "times as fast as Newton": True}
+        assert not checks["100k at 128x128 [ms]"] and checks["500k at 640x480 [ms]"]
+        assert checks["times as fast as Newton, 200k at 320x240"]
     else:
-        assert checks == {"256 x 64x64": False, "64 x 128x128": False, "640x480 over bare gsplat": True}
+        assert not checks["256 x 64x64, 100k [img/s]"] and not checks["64 x 128x128, 500k [img/s]"]
+        assert checks["640x480 over bare gsplat"] and checks["256 different environments, on the device [GB]"]
+        assert not checks["cuda beside cpu, colour [dB]"]

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import importlib
 import math
+import subprocess
 from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -13,6 +16,10 @@ import torch
 
 from omni_gen3d import geometry
 from omni_gen3d.render import RenderedViews
+from omni_gen3d.render import delegate as delegate_module
+from omni_gen3d.render.delegate import SplatRenderDelegate
+from omni_gen3d.render.gpu.backend import GpuBackend
+from omni_gen3d.render.gpu.library import SOURCES, Library, library_for
 from omni_gen3d.types import Cameras, Gaussians
 
 # Quads of a box whose corners count x slowest and z fastest, counter-clockwise seen from outside.
@@ -114,3 +121,37 @@ def author_box(usd: Any) -> Callable[..., Any]:
         return mesh
 
     return author
+
+
+@dataclass(frozen=True)
+class Machine:
+    """Where the kernels run."""
+
+    device: torch.device
+    library: Library
+
+
+@pytest.fixture(scope="session", params=["processor", pytest.param("cuda", marks=pytest.mark.cuda)])
+def machine(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Machine:
+    """A GPU, or the processor: there, what CUDA would run at once runs one thread after the other."""
+    if request.param == "cuda":
+        device = torch.device("cuda", 0)
+        return Machine(device, library_for(device))
+    made = tmp_path_factory.mktemp("kernels") / "library.so"
+    header = Path(__file__).with_name("host_cuda.h")
+    flags = ("-O2", "-shared", "-fPIC", "-x", "c++", "-include", str(header))
+    subprocess.run(["g++", *flags, str(SOURCES / "library.cu"), "-o", str(made)], check=True)
+    return Machine(torch.device("cpu"), Library(made))
+
+
+@pytest.fixture
+def on_gpu(machine: Machine, monkeypatch: pytest.MonkeyPatch) -> Callable[..., SplatRenderDelegate]:
+    """``on_gpu(stage)``: a delegate with the cuda backend."""
+
+    def make(stage) -> SplatRenderDelegate:
+        with monkeypatch.context() as patch:
+            backend = GpuBackend(machine.device, machine.library)
+            patch.setattr(delegate_module, "_open_backend", lambda name: backend)
+            return SplatRenderDelegate(stage)
+
+    return make

@@ -7,12 +7,14 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from omni_gen3d.errors import InputError
 from omni_gen3d.render.aovs import Aov
 from omni_gen3d.render.backend import Moment, Shot, World, places
 from omni_gen3d.render.detail import group_splats
 from omni_gen3d.render.gpu.batch import draw_batch
 from omni_gen3d.render.gpu.library import Library
 from omni_gen3d.render.gpu.scene import MeshesAt, ResidentMeshes, ResidentSplats, Scene, SceneWorld, SplatsAt
+from omni_gen3d.render.gpu.sensors import SENSOR_AOVS, draw_with_sensor
 from omni_gen3d.render.index import RenderIndex, Rprim
 from omni_gen3d.render.meshes import Lighting, MeshBatch
 from omni_gen3d.types import Gaussians
@@ -22,6 +24,7 @@ class GpuBackend:
     """All cameras of a shot in a few kernels; tensors on the device out."""
 
     name = "cuda"
+    bends = True
 
     def __init__(self, device: torch.device, library: Library) -> None:
         self.device, self._library = device, library
@@ -33,6 +36,8 @@ class GpuBackend:
 
     def draw(self, shot: Shot, index: RenderIndex) -> dict[Aov, torch.Tensor]:
         to_device = self.device
+        if any(shot.sensors):
+            return self._draw_with_sensors(shot, index)
         return draw_batch(  # type: ignore[return-value]
             self._library,
             self._scene_of(shot, index),
@@ -44,6 +49,25 @@ class GpuBackend:
             pixels=shot.detail,
             earlier=None if shot.since is None else shot.since.cameras.to(to_device),
         )
+
+    def _draw_with_sensors(self, shot: Shot, index: RenderIndex) -> dict[Aov, torch.Tensor]:
+        refused = [aov for aov in shot.aovs if aov not in SENSOR_AOVS]
+        if refused:
+            raise InputError(
+                f"a bent lens or a rolling shutter shows {', '.join(SENSOR_AOVS)}, not {', '.join(refused)}."
+            )
+        rows, looks_into = shot.cameras.to(self.device), shot.looks_into.tolist()
+        pictures = []
+        for number, (row, sensor) in enumerate(zip(rows, shot.sensors, strict=True)):
+            world = shot.worlds[looks_into[number]]
+            if sensor is None or world.meshes:
+                what = "pinhole beside bent lenses" if sensor is None else f"meshes ({world.meshes[0].path})"
+                raise InputError(
+                    f"gsplat's unscented path cannot draw {what}; draw it in a call of its own, or hide it."
+                )
+            placed = self._place(world, shot.lightings[looks_into[number]], None, index).splats
+            pictures.append(draw_with_sensor(placed, sensor, row, shot.size, shot.background, number))
+        return {aov: torch.stack([picture[aov] for picture in pictures]) for aov in shot.aovs}
 
     def _scene_of(self, shot: Shot, index: RenderIndex) -> Scene:
         """The tables of a shot, those of the last call where nothing in the worlds has moved since."""

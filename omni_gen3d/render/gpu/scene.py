@@ -12,6 +12,7 @@ from omni_gen3d.render.aovs import Tags
 from omni_gen3d.render.detail import SMALLEST_HALF, GroupedSplats
 from omni_gen3d.render.gpu import tables
 from omni_gen3d.render.meshes import Lighting, MeshBatch
+from omni_gen3d.types import Gaussians
 
 _ALIGNMENT = 16
 
@@ -25,12 +26,14 @@ class ResidentSplats:
         sh: Shape ``(N, K, 3)``, float16.
         groups: Rows of ``tables.GROUP``, uint8.
         num_groups: How many.
+        num_originals: How many Gaussians are not merged ones; they come first.
     """
 
     shapes: torch.Tensor
     sh: torch.Tensor
     groups: torch.Tensor
     num_groups: int
+    num_originals: int
 
     @staticmethod
     def of(grouped: GroupedSplats) -> ResidentSplats:
@@ -49,7 +52,16 @@ class ResidentSplats:
         rows["levels"]["first"], rows["levels"]["count"] = grouped.first.cpu().numpy(), grouped.count.cpu().numpy()
         rows["levels"]["size"] = grouped.size.numpy()
         packed = torch.from_numpy(rows.view(np.uint8)).to(shapes.device)
-        return ResidentSplats(shapes, gaussians.sh.half().contiguous(), packed, len(rows))
+        return ResidentSplats(shapes, gaussians.sh.half().contiguous(), packed, len(rows), len(grouped.order))
+
+    def gaussians(self) -> Gaussians:
+        """The set without its merged levels, float32."""
+        count = self.num_originals
+        halves = self.shapes.view(torch.float16)[:count].float()
+        quats = torch.nn.functional.normalize(halves[:, 8:12], dim=1)
+        return Gaussians(
+            self.shapes[:count, :3], quats, halves[:, 12:15], halves[:, 6].clamp(0, 1), self.sh[:count].float()
+        )
 
     @property
     def nbytes(self) -> int:

@@ -1,0 +1,127 @@
+"""Bent lenses, rolling shutters and noise: gsplat's unscented path, splats only."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import torch
+
+from omni_gen3d.errors import InputError, MissingDependencyError
+from omni_gen3d.geometry import rgb_to_sh_dc, transform_gaussians
+from omni_gen3d.render.gpu.scene import SplatsAt
+from omni_gen3d.types import Gaussians
+from omni_gen3d.usd.cameras import Sensor
+
+SENSOR_AOVS = ("color", "depth", "alpha")
+_DIRECTIONS = {
+    "global": "GLOBAL",
+    "topToBottom": "ROLLING_TOP_TO_BOTTOM",
+    "leftToRight": "ROLLING_LEFT_TO_RIGHT",
+    "bottomToTop": "ROLLING_BOTTOM_TO_TOP",
+    "rightToLeft": "ROLLING_RIGHT_TO_LEFT",
+}
+
+
+def draw_with_sensor(
+    placed: Sequence[SplatsAt],
+    sensor: Sensor,
+    camera: torch.Tensor,
+    size: tuple[int, int],
+    background: Sequence[float],
+    seed: int,
+) -> dict[str, torch.Tensor]:
+    """What one camera sees, by name of picture; depth is the expected one where half of a pixel is covered.
+
+    Args:
+        placed: The sets of splats.
+        sensor: Its lens and shutter, in metres.
+        camera: Its row of ``view.camera_rows`` on the device.
+        size: Width and height [pixels].
+        background: RGB behind everything.
+        seed: Of the noise.
+
+    Raises:
+        InputError: There is no splat, or a set is stretched unevenly or mirrored.
+        MissingDependencyError: gsplat is not installed.
+    """
+    try:
+        from gsplat import rasterization
+        from gsplat.cuda._wrapper import RollingShutterType
+    except ImportError as error:
+        raise MissingDependencyError(
+            "lens distortion and rolling shutters are drawn by gsplat; install it: pip install 'omni_gen3d[cuda]'"
+        ) from error
+    device = camera.device
+    gaussians = join_placed(placed)
+    lens = torch.eye(3, device=device)
+    lens[0, 0], lens[1, 1], lens[0, 2], lens[1, 2] = camera[12:16].float()
+    poses = [torch.from_numpy(pose).inverse().float().to(device)[None] for pose in (sensor.opened, sensor.closed)]
+    rolls = sensor.shutter != "global"
+
+    def row(values: Sequence[float]) -> torch.Tensor:
+        return torch.tensor([values], device=device)
+
+    pictures, alpha, _ = rasterization(
+        means=gaussians.means,
+        quats=gaussians.quats,
+        scales=gaussians.scales,
+        opacities=gaussians.opacities,
+        colors=gaussians.sh,
+        sh_degree=gaussians.sh_degree,
+        viewmats=poses[0],
+        Ks=lens[None],
+        width=size[0],
+        height=size[1],
+        near_plane=float(camera[16]),
+        far_plane=float(camera[17]),
+        packed=False,
+        backgrounds=row((*background, 0.0)),
+        render_mode="RGB+ED",
+        with_ut=True,
+        with_eval3d=True,
+        radial_coeffs=row(sensor.radial),
+        tangential_coeffs=row(sensor.tangential),
+        thin_prism_coeffs=row(sensor.thin_prism),
+        rolling_shutter=getattr(RollingShutterType, _DIRECTIONS[sensor.shutter]),
+        viewmats_rs=poses[1] if rolls else None,
+    )
+    color, alpha = pictures[0, ..., :3], alpha[0, ..., 0]
+    if sensor.noise:
+        draw = torch.Generator(device).manual_seed(seed)
+        color = color + sensor.noise * torch.randn(color.shape, generator=draw, device=device)
+    return {
+        "color": color.clamp(0, 1),
+        "depth": torch.where(alpha >= 0.5, pictures[0, ..., 3], 0),
+        "alpha": alpha,
+    }
+
+
+def join_placed(placed: Sequence[SplatsAt]) -> Gaussians:
+    """All sets in the world, as one, without their merged levels; harmonics are filled up to the highest degree.
+
+    Raises:
+        InputError: There is none, or one is placed by more than a turn, a shift and a scale.
+    """
+    if not placed:
+        raise InputError("the environment holds no visible splats.")
+    moved = [_in_world(item) for item in placed]
+    count = max(item.sh.shape[1] for item in moved)
+    sh = [torch.nn.functional.pad(item.sh, (0, 0, 0, count - item.sh.shape[1])) for item in moved]
+    fields = (torch.cat([getattr(item, name) for item in moved]) for name in ("means", "quats", "scales", "opacities"))
+    return Gaussians(*fields, sh=torch.cat(sh))
+
+
+def _in_world(item: SplatsAt) -> Gaussians:
+    gaussians = item.splats.gaussians()
+    matrix = torch.from_numpy(item.to_world)
+    linear = matrix[:3, :3]
+    scale = float(torch.linalg.det(linear).clamp_min(0)) ** (1 / 3)
+    if scale == 0 or not torch.allclose(linear @ linear.T, scale**2 * torch.eye(3).double(), rtol=1e-4, atol=1e-9):
+        raise InputError("a splat set is stretched unevenly or mirrored; no bent lens or rolling shutter sees it.")
+    device = gaussians.means.device
+    moved = transform_gaussians(gaussians, (linear / scale).to(device), matrix[:3, 3].to(device), scale)
+    gain = torch.tensor(item.gain, device=device)
+    sh = moved.sh * gain
+    sh[:, 0] += rgb_to_sh_dc(0.5 * gain)
+    return replace(moved, sh=sh)
