@@ -8,12 +8,16 @@ from typing import TYPE_CHECKING
 
 import torch
 
-from omni_gen3d.envs.sample import Appearance, CameraChange, Sample
+from omni_gen3d.envs.sample import Appearance, CameraChange, Light, Sample
+from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import recolor_sh, transform_gaussians
 from omni_gen3d.types import Cameras, Gaussians
 
 if TYPE_CHECKING:
     from pxr import Usd
+
+    from omni_gen3d.envs.clutter import Pool
+    from omni_gen3d.envs.entry import Point
 
 _MID_GREY = 0.5
 
@@ -28,6 +32,13 @@ def color_change(appearance: Appearance) -> tuple[torch.Tensor, torch.Tensor]:
     turn = cos * torch.eye(3, dtype=torch.float64) + sin * cross + (1 - cos) / 3
     matrix = appearance.contrast * turn @ gains.diag()
     return matrix, torch.full((3,), (1 - appearance.contrast) * _MID_GREY, dtype=torch.float64)
+
+
+def _light_terms(light: Light) -> tuple[float, float, Point, Point]:
+    """What ``usd.overrides.override_light`` wants to know."""
+    flat = math.cos(light.elevation)
+    toward = flat * math.cos(light.azimuth), flat * math.sin(light.azimuth), math.sin(light.elevation)
+    return light.sky, light.sun, toward, (2 ** (light.warmth / 2), 1.0, 2 ** (-light.warmth / 2))
 
 
 def apply_to_gaussians(gaussians: Gaussians, sample: Sample) -> Gaussians:
@@ -64,6 +75,7 @@ def apply_to_stage(
     stage: Usd.Stage,  # pyright: ignore[reportAttributeAccessIssue] -- pxr carries no types
     sample: Sample,
     root: str = "/World",
+    pool: Pool | None = None,
 ) -> None:
     """Show a sample on a stage that holds the environment: everything goes to the session layer, no file is touched.
 
@@ -74,11 +86,28 @@ def apply_to_stage(
         stage: Its edit target stays as it is.
         sample: What to show; its camera and spawn pose are the caller's.
         root: The prim that is, or references, ``/World`` of the environment.
+        pool: Holds the meshes of the sample's clutter, where it has any.
 
     Raises:
-        InputError: There is no environment at ``root``, or it is an instance, whose parts cannot differ.
+        InputError: There is no environment at ``root``, or it is an instance, whose parts cannot differ; or a mesh of
+            the clutter is not in the pool.
     """
-    from omni_gen3d.usd.overrides import override_colors, override_material, override_motion, override_placement
+    from omni_gen3d.usd.overrides import (
+        override_clutter,
+        override_colors,
+        override_light,
+        override_material,
+        override_motion,
+        override_placement,
+    )
+
+    if sample.clutter and pool is None:
+        raise InputError(
+            f"the sample puts {len(sample.clutter)} things into the environment; give the pool they are of."
+        )
+    things = [] if pool is None else [(pool.place(thing), thing.color) for thing in sample.clutter]
+    override_clutter(stage, root, things)
+    override_light(stage, root, None if sample.light is None else _light_terms(sample.light))
 
     is_changed = sample.appearance != Appearance()
     override_colors(stage, root, color_change(sample.appearance) if is_changed else None)

@@ -5,20 +5,25 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omni_gen3d.envs.entry import Description, Filter, Pose
+from omni_gen3d.envs.entry import Description, Entry, Filter, Pose
 from omni_gen3d.envs.plain import from_plain
-from omni_gen3d.envs.sample import Appearance, CameraChange, Contact, Motion, Placement, Sample
+from omni_gen3d.envs.sample import Appearance, CameraChange, Contact, Light, Motion, Placement, Sample, Thing
 from omni_gen3d.errors import InputError
 
 if TYPE_CHECKING:
     import numpy as np
 
+    from omni_gen3d.envs.clutter import Pool
+    from omni_gen3d.types import FreeSpace
+
 _MAX_CONFIG_BYTES = 2**20
 # As many moving parts as a generated scene has.
 MAX_PARTS = 16
+MAX_THINGS = 64
 # As far as a stop may go: USD's exposure and a float32 colour both bear it.
 _STOPS = (-16.0, 16.0)
 
@@ -51,7 +56,10 @@ class Range:
         return min(self.low + (self.high - self.low) * float(rng.random()), self.high)
 
 
-_ZERO, _ONE = Range(0.0, 0.0), Range(1.0, 1.0)
+_ZERO, _ONE, _UNIT = Range(0.0, 0.0), Range(1.0, 1.0), Range(0.0, 1.0)
+_FULL_TURN, _HALF_UP = Range(-math.pi, math.pi), Range(math.pi / 4, math.pi / 4)
+# What the lights of a new stage have.
+_INTENSITY = Range(1000.0, 1000.0)
 # What the collider is written with, see usd.collision.
 _STATIC_FRICTION, _DYNAMIC_SHARE = Range(0.8, 0.8), Range(0.75, 0.75)
 
@@ -137,6 +145,48 @@ class MotionRanges:
 
 
 @dataclass(frozen=True, kw_only=True)
+class LightRanges:
+    """See ``sample.Light``."""
+
+    sky: Range = _INTENSITY
+    sun: Range = _INTENSITY
+    azimuth: Range = _ZERO
+    elevation: Range = _HALF_UP
+    warmth: Range = _ZERO
+
+    def __post_init__(self) -> None:
+        for name in ("sky", "sun"):
+            _expect_within(f"light.{name}", getattr(self, name), 0.0, 1e9)
+        _expect_within("light.elevation", self.elevation, -math.pi / 2, math.pi / 2)
+        _expect_within("light.warmth", self.warmth, *_STOPS)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ClutterRanges:
+    """Things of a pool that are put into free space; see ``sample.Thing``.
+
+    Attributes:
+        count: How many are wanted, rounded; those that fit nowhere are left out.
+        scale, yaw: Of each.
+        brightness: Of each channel of its colour.
+        clearance: How far from the spawn pose they stay [m].
+    """
+
+    count: Range
+    scale: Range = _ONE
+    yaw: Range = _FULL_TURN
+    brightness: Range = _UNIT
+    clearance: float = 0.6
+
+    def __post_init__(self) -> None:
+        _expect_within("clutter.count", self.count, 0, MAX_THINGS)
+        _expect_within("clutter.scale", self.scale, 0.01, 100.0)
+        _expect_within("clutter.brightness", self.brightness, 0.0, 1.0)
+        if not 0 <= self.clearance < math.inf:
+            raise InputError(f"clutter.clearance is {self.clearance:g}; it must be at least 0.")
+
+
+@dataclass(frozen=True, kw_only=True)
 class Randomization:
     """What varies; what is not stated stays as it is.
 
@@ -144,6 +194,8 @@ class Randomization:
         environments: Which environments may be drawn.
         spawn: Draw one of the environment's spawn poses.
         appearance, contact, placement, camera, motion: Ranges; without ``contact`` the collider keeps its material.
+        light: Ranges; without it the lights of the stage stay.
+        clutter: Ranges; without it nothing is put into the environment.
     """
 
     environments: Filter = field(default_factory=Filter)
@@ -153,6 +205,8 @@ class Randomization:
     placement: PlacementRanges = field(default_factory=PlacementRanges)
     camera: CameraRanges = field(default_factory=CameraRanges)
     motion: MotionRanges = field(default_factory=MotionRanges)
+    light: LightRanges | None = None
+    clutter: ClutterRanges | None = None
 
 
 def load_randomization(path: Path | str) -> Randomization:
@@ -177,7 +231,9 @@ def load_randomization(path: Path | str) -> Randomization:
         raise InputError(f"{file} is not valid YAML: {error}") from error
 
 
-def draw(ranges: Randomization, environments: Sequence[Description], *, seed: int, index: int = 0) -> Sample:
+def draw(
+    ranges: Randomization, environments: Sequence[Description], *, seed: int, index: int = 0, pool: Pool | None = None
+) -> Sample:
     """Draw sample ``index`` of the series that ``seed`` begins; no other sample need be drawn for it.
 
     Args:
@@ -185,9 +241,11 @@ def draw(ranges: Randomization, environments: Sequence[Description], *, seed: in
         environments: As ``Registry.entries`` returned them, in any order; those that ``ranges`` wants may be drawn.
         seed: At least 0.
         index: At least 0.
+        pool: Of the clutter, where ``ranges`` want any.
 
     Raises:
-        InputError: No environment is wanted, or a number is negative.
+        InputError: No environment is wanted, a number is negative, or clutter is wanted without a pool or in an
+            environment without a floor.
     """
     import numpy as np
 
@@ -200,9 +258,12 @@ def draw(ranges: Randomization, environments: Sequence[Description], *, seed: in
             "ask for less."
         )
     # A stream for each part: a range that is added to one leaves the others' draws alone.
-    choice, spawn, appearance, contact, placement, camera, motion = np.random.default_rng((seed, index)).spawn(7)
+    choice, spawn, appearance, contact, placement, camera, motion, light, clutter = np.random.default_rng(
+        (seed, index)
+    ).spawn(9)
     entry = wanted[int(choice.integers(len(wanted)))]
     placed = Placement(scale=ranges.placement.scale.draw(placement), yaw=ranges.placement.yaw.draw(placement))
+    start = _draw_spawn(entry, spawn) if ranges.spawn else None
     return Sample(
         environment=entry.id,
         digest=entry.digest,
@@ -211,9 +272,11 @@ def draw(ranges: Randomization, environments: Sequence[Description], *, seed: in
         appearance=_draw_appearance(ranges.appearance, appearance),
         contact=None if ranges.contact is None else _draw_contact(ranges.contact, contact),
         placement=placed,
-        spawn=_draw_spawn(entry, placed, spawn) if ranges.spawn else None,
+        spawn=None if start is None else placed.move(start),
         camera=_draw_camera(ranges.camera, camera),
         motion=_draw_motion(ranges.motion, motion),
+        light=None if ranges.light is None else _draw_light(ranges.light, light),
+        clutter=() if ranges.clutter is None else _draw_clutter(ranges.clutter, pool, entry, start, clutter),
     )
 
 
@@ -236,10 +299,9 @@ def _draw_contact(ranges: ContactRanges, rng: np.random.Generator) -> Contact:
     )
 
 
-def _draw_spawn(entry: Description, placement: Placement, rng: np.random.Generator) -> Pose | None:
-    if not entry.spawn_poses:
-        return None
-    return placement.move(entry.spawn_poses[int(rng.integers(len(entry.spawn_poses)))])
+def _draw_spawn(entry: Description, rng: np.random.Generator) -> Pose | None:
+    """In the scene as it was written."""
+    return entry.spawn_poses[int(rng.integers(len(entry.spawn_poses)))] if entry.spawn_poses else None
 
 
 def _draw_camera(ranges: CameraRanges, rng: np.random.Generator) -> CameraChange:
@@ -260,6 +322,47 @@ def _draw_motion(ranges: MotionRanges, rng: np.random.Generator) -> Motion:
     return Motion(
         start=start, speed=0.0 if stands else speed, removed=tuple(i for i, is_gone in enumerate(gone) if is_gone)
     )
+
+
+def _draw_light(ranges: LightRanges, rng: np.random.Generator) -> Light:
+    return Light(
+        sky=ranges.sky.draw(rng),
+        sun=ranges.sun.draw(rng),
+        azimuth=ranges.azimuth.draw(rng),
+        elevation=ranges.elevation.draw(rng),
+        warmth=ranges.warmth.draw(rng),
+    )
+
+
+def _draw_clutter(
+    ranges: ClutterRanges, pool: Pool | None, entry: Description, start: Pose | None, rng: np.random.Generator
+) -> tuple[Thing, ...]:
+    from omni_gen3d.envs.clutter import strew
+
+    if pool is None:
+        raise InputError("clutter is wanted, but no pool of meshes was given; pass pool=Pool.read(FOLDER).")
+    if not isinstance(entry, Entry):
+        raise InputError(f"clutter needs the files of {entry.id}; draw from the entries of a library.")
+    space, floor = _free_space(entry.folder, entry.digest)
+    shade = ranges.brightness
+    wanted = [
+        (ranges.scale.draw(rng), ranges.yaw.draw(rng), (shade.draw(rng), shade.draw(rng), shade.draw(rng)))
+        for _ in range(round(ranges.count.draw(rng)))
+    ]
+    clear = None if start is None else (start.position[0], start.position[1], ranges.clearance)
+    return strew(pool, space, floor, wanted, rng, clear)
+
+
+@lru_cache(maxsize=64)
+def _free_space(folder: Path, digest: str) -> tuple[FreeSpace, float]:
+    """The free space of an environment and the height of its floor [m]; ``digest`` tells contents apart."""
+    from omni_gen3d.usd.manifest import Manifest
+    from omni_gen3d.usd.target import MANIFEST_NAME
+
+    manifest = Manifest.read(folder / MANIFEST_NAME)
+    if manifest.free_space is None or manifest.floor_height_m is None:
+        raise InputError(f"clutter cannot be put into {folder.name}: it has no floor that was seen, or no collider.")
+    return manifest.free_space, manifest.floor_height_m
 
 
 def _expect_within(name: str, values: Range, low: float, high: float) -> None:

@@ -77,6 +77,46 @@ class Motion:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Light:
+    """What shines on meshes; splats have their light baked in.
+
+    Attributes:
+        sky: Intensity of a dome, in the unit of USD's dome lights.
+        sun: Intensity of a distant light, in the unit of USD's distant lights.
+        azimuth: Of the sun, about +Z from +X [rad].
+        elevation: Of the sun above the horizon [rad].
+        warmth: Red against blue of the sun, in stops, as of ``Appearance``.
+    """
+
+    sky: float
+    sun: float
+    azimuth: float
+    elevation: float
+    warmth: float = 0.0
+
+
+@dataclass(frozen=True)
+class Thing:
+    """Something that was put into the environment: a mesh of a pool, a static obstacle.
+
+    Attributes:
+        mesh: Name of its file.
+        sha256: Digest of the file.
+        position: Of the mesh's origin, in the scene as it was written [m].
+        yaw: About +Z [rad].
+        scale: Of the mesh.
+        color: RGB in [0, 1].
+    """
+
+    mesh: str
+    sha256: str
+    position: Point
+    yaw: float
+    scale: float
+    color: Point
+
+
+@dataclass(frozen=True, kw_only=True)
 class CameraChange:
     """How a camera differs from the one that was designed.
 
@@ -112,6 +152,8 @@ class Sample:
         spawn: Where the robot starts, in the placed scene; None where none was asked for or the environment has none.
         camera: Of the robot's camera.
         motion: Of what moves.
+        light: On meshes; None leaves what the stage has.
+        clutter: What was put into the environment.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -125,6 +167,8 @@ class Sample:
     spawn: Pose | None
     camera: CameraChange
     motion: Motion = field(default_factory=Motion)
+    light: Light | None = None
+    clutter: tuple[Thing, ...] = ()
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries, lists and scalars."""

@@ -48,7 +48,7 @@ def standable_floor(tsdf: Tsdf, floor: Floor, obstacles: list[TriMesh], robot_he
         return np.zeros_like(floor.seen)
     standable = floor.seen & tsdf.free[:, :, tsdf.ground : top].all(2)
     for mesh in obstacles:
-        points = _surface_samples(mesh, tsdf.voxel_size / 2)
+        points = surface_samples(mesh, tsdf.voxel_size / 2)
         points = points[(points[:, 2] > _STEP_M) & (points[:, 2] < robot_height)]
         x, y = tsdf.voxel_of(points)[:, :2].T
         inside = (x >= 0) & (y >= 0) & (x < standable.shape[0]) & (y < standable.shape[1])
@@ -93,7 +93,7 @@ def _open_headings(columns: np.ndarray, standable: np.ndarray, voxel_size: float
     return yaws[length.argmax(1)]
 
 
-def _surface_samples(mesh: TriMesh, spacing: float) -> np.ndarray:
+def surface_samples(mesh: TriMesh, spacing: float) -> np.ndarray:
     """Points no farther apart than about ``spacing`` on every face, its corners included, shape ``(S, 3)``."""
     corners = mesh.vertices[mesh.faces].astype(np.float64)
     longest = np.linalg.norm(corners - np.roll(corners, 1, axis=1), axis=2).max(1, initial=0.0)

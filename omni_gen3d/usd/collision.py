@@ -73,6 +73,16 @@ def author_hulls(stage: Usd.Stage, path: str, hulls: tuple[ProxyPart, ...], *, m
     _author_parts(stage, path, hulls, set(), material, UsdPhysics.Tokens.convexHull)
 
 
+def author_obstacles(stage: Usd.Stage, path: str, parts: tuple[ProxyPart, ...]) -> None:
+    """Define visible static triangle meshes as children of the prim at ``path``, with a physics material beside them.
+
+    Raises:
+        InputError: A name is taken or no USD identifier, or a mesh holds no triangle.
+    """
+    material = _author_material(stage, f"{path}/{MATERIAL_NAME}")
+    _author_parts(stage, path, parts, set(), material, UsdPhysics.Tokens.none)
+
+
 def read_parts(prim: Usd.Prim) -> tuple[ProxyPart, ...]:
     """Parts below a collision prim, in the order in which they were authored, in the prim's own frame.
 

@@ -1,4 +1,4 @@
-"""Another look, material or place for an environment on a stage, in the stage's session layer: no file is touched.
+"""Another look, material, place, light or clutter for an environment, in the session layer: no file is touched.
 
 Every function replaces what an earlier call of it authored.
 """
@@ -6,24 +6,27 @@ Every function replaces what an earlier call of it authored.
 from __future__ import annotations
 
 import math
-from collections.abc import Collection, Iterator
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
 import numpy as np
 import torch
-from pxr import Gf, Sdf, Usd, UsdGeom, UsdPhysics, UsdVol
+from pxr import Gf, Sdf, Usd, UsdGeom, UsdLux, UsdPhysics, UsdVol
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import recolor_sh
+from omni_gen3d.types import ProxyPart, TriMesh
 from omni_gen3d.usd.appearance import EXPOSURE, TINT, Gain, author_gain
-from omni_gen3d.usd.collision import MATERIAL_NAME
+from omni_gen3d.usd.collision import MATERIAL_NAME, author_obstacles
 from omni_gen3d.usd.motion_variants import RESIDUAL, author_place, retime_clips
 from omni_gen3d.usd.moving import part_prims, splat_prims
-from omni_gen3d.usd.root_layer import COLLISION_PATH, ENVIRONMENT_PATH, MOVING_PATH, SPLATS_PATH
+from omni_gen3d.usd.root_layer import COLLISION_PATH, DOME_PATH, ENVIRONMENT_PATH, MOVING_PATH, SPLATS_PATH
 from omni_gen3d.usd.splats import COLOR_SPACE, QUANTITIES, read_splats, set_quantity
 
 _WORLD = "/World"
+# What a sample adds; no file holds prims of these names.
+_CLUTTER_PATH, _LIGHT_PATH = f"{ENVIRONMENT_PATH}/Clutter", f"{ENVIRONMENT_PATH}/Light"
 _PLACEMENT = "omni_gen3d"
 _PLACES = ("xformOp:translate", "xformOp:orient", "visibility")
 _FRICTIONS = ("physics:staticFriction", "physics:dynamicFriction", "physics:restitution")
@@ -79,7 +82,7 @@ def override_material(stage: Usd.Stage, root: str, values: tuple[float, float, f
         InputError: There is no environment at ``root``, or it is an instance.
     """
     _prim(stage, root, ENVIRONMENT_PATH)
-    for parent in (COLLISION_PATH, MOVING_PATH):
+    for parent in (COLLISION_PATH, MOVING_PATH, _CLUTTER_PATH):
         prim = stage.GetPrimAtPath(_below(root, f"{parent}/{MATERIAL_NAME}"))
         if not prim:
             continue
@@ -114,6 +117,67 @@ def override_placement(stage: Usd.Stage, root: str, yaw: float, scale: float) ->
         found = [op for op in xformable.GetOrderedXformOps() if op.GetOpName() == name]
         operation = found[0] if found else xformable.AddTransformOp(opSuffix=_PLACEMENT)
         operation.Set(matrix)
+
+
+def override_light(
+    stage: Usd.Stage,
+    root: str,
+    light: tuple[float, float, tuple[float, float, float], tuple[float, float, float]] | None,
+) -> None:
+    """Light the meshes of a stage by a sky and a sun that belong to the environment; its own dome is switched off.
+
+    Args:
+        stage: Holds the environment.
+        root: As ``override_colors``.
+        light: Intensity of the dome, intensity of the distant light, unit direction to it in the environment's frame,
+            and its RGB colour; None for the lights that are there without it.
+
+    Raises:
+        InputError: There is no environment at ``root``, or it is an instance.
+    """
+    _prim(stage, root, ENVIRONMENT_PATH)
+    _remove(stage, _below(root, _LIGHT_PATH))
+    dome = stage.GetPrimAtPath(_below(root, DOME_PATH))
+    with Usd.EditContext(stage, stage.GetSessionLayer()):
+        if dome:
+            dome.ClearActive() if light is None else dome.SetActive(False)
+        if light is None:
+            return
+        sky, sun, toward, color = light
+        place = _below(root, _LIGHT_PATH)
+        UsdGeom.Xform.Define(stage, place)
+        UsdLux.DomeLight.Define(stage, f"{place}/Sky").CreateIntensityAttr(sky)
+        distant = UsdLux.DistantLight.Define(stage, f"{place}/Sun")
+        distant.CreateIntensityAttr(sun)
+        distant.CreateColorAttr(Gf.Vec3f(*color))
+        # It shines along its own -z.
+        turn = Gf.Matrix4d(1.0).SetRotate(Gf.Rotation(Gf.Vec3d(0, 0, 1), Gf.Vec3d(*toward)))
+        distant.AddTransformOp().Set(turn)
+
+
+def override_clutter(stage: Usd.Stage, root: str, things: Sequence[tuple[TriMesh, tuple[float, float, float]]]) -> None:
+    """Put static obstacles into the environment, labelled ``object`` and of a physics material of their own.
+
+    Args:
+        stage: Holds the environment.
+        root: As ``override_colors``.
+        things: Meshes in the environment's frame [m], and their RGB colours.
+
+    Raises:
+        InputError: There is no environment at ``root``, it is an instance, or a mesh holds no triangle.
+    """
+    _prim(stage, root, ENVIRONMENT_PATH)
+    place = _below(root, _CLUTTER_PATH)
+    _remove(stage, place)
+    if not things:
+        return
+    parts = tuple(ProxyPart(f"thing_{i:02}", "object", mesh) for i, (mesh, _) in enumerate(things))
+    with Usd.EditContext(stage, stage.GetSessionLayer()):
+        UsdGeom.Xform.Define(stage, place)
+        author_obstacles(stage, place, parts)
+        for part, (_, color) in zip(parts, things, strict=True):
+            mesh = UsdGeom.Mesh.Get(stage, f"{place}/{part.name}")
+            mesh.CreateDisplayColorAttr([Gf.Vec3f(*color)])
 
 
 def override_motion(
@@ -194,6 +258,14 @@ def timed_session(stage: Usd.Stage) -> Iterator[Sdf.Layer]:
         session.timeCodesPerSecond = stage.GetTimeCodesPerSecond()
     with Usd.EditContext(stage, session):
         yield session
+
+
+def _remove(stage: Usd.Stage, path: str) -> None:
+    """Take a prim that the session layer alone defines out of it."""
+    session = stage.GetSessionLayer()
+    spec = session.GetPrimAtPath(path)
+    if spec:
+        del spec.nameParent.nameChildren[spec.name]
 
 
 def _prim(stage: Usd.Stage, root: str, path: str) -> Usd.Prim:

@@ -25,7 +25,7 @@ SPLATS_PATH = f"{ENVIRONMENT_PATH}/Splats"
 COLLISION_PATH = f"{ENVIRONMENT_PATH}/Collision"
 CAMERAS_PATH = f"{ENVIRONMENT_PATH}/Cameras"
 MOVING_PATH = f"{ENVIRONMENT_PATH}/Moving"
-_DOME_PATH = f"{ENVIRONMENT_PATH}/Dome"
+DOME_PATH = f"{ENVIRONMENT_PATH}/Dome"
 # From the splats to what stands for them in a collision.
 COLLIDER_RELATION = "omni_gen3d:collider"
 # In the unit of a DomeLight; what the default lights of Isaac Sim's stages have.
@@ -138,5 +138,5 @@ def _author_lighting(stage: Usd.Stage, environment: Usd.Prim) -> None:
     variants.AddVariant("dome")
     variants.SetVariantSelection("dome")
     with variants.GetVariantEditContext():
-        UsdLux.DomeLight.Define(stage, _DOME_PATH).CreateIntensityAttr(_DOME_INTENSITY)
+        UsdLux.DomeLight.Define(stage, DOME_PATH).CreateIntensityAttr(_DOME_INTENSITY)
     variants.SetVariantSelection("none")

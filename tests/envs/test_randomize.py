@@ -15,6 +15,7 @@ from omni_gen3d.envs.randomize import (
     AppearanceRanges,
     CameraRanges,
     ContactRanges,
+    LightRanges,
     MotionRanges,
     PlacementRanges,
     Randomization,
@@ -38,6 +39,7 @@ camera:
   noise: [0, 0.05]
   latency: [0.0, 0.1]
 motion: {start: [0, 1], speed: [0.5, 2], freeze: 0.25, remove: 0.5}
+light: {sky: [0, 500], sun: [500, 2000], azimuth: [-3, 3], elevation: [0.2, 1.5], warmth: [-0.5, 0.5]}
 """
 
 
@@ -97,6 +99,13 @@ def test_a_config_says_what_varies(ranges: Randomization) -> None:
             latency=Range(0.0, 0.1),
         ),
         motion=MotionRanges(start=Range(0.0, 1.0), speed=Range(0.5, 2.0), freeze=0.25, remove=0.5),
+        light=LightRanges(
+            sky=Range(0, 500),
+            sun=Range(500, 2000),
+            azimuth=Range(-3, 3),
+            elevation=Range(0.2, 1.5),
+            warmth=Range(-0.5, 0.5),
+        ),
     )
 
 
@@ -127,6 +136,10 @@ def test_nothing_stated_changes_nothing(tmp_path: Path, environments: list[Descr
         ("camera: {noise: -1}", "noise"),
         ("motion: {speed: -1}", "speed"),
         ("motion: {remove: 1.5}", "probability"),
+        ("light: {sun: -1}", "sun"),
+        ("clutter: {scale: 1}", "'count'"),
+        ("clutter: {count: [0, 100]}", "between 0 and 64"),
+        ("clutter: {count: 3, clearance: -1}", "clearance"),
         ("environments: {split: test}", "split"),
         ("environments: {tags: warehouse}", "list"),
         ("spawn: 1", "true or false"),
@@ -154,7 +167,7 @@ def test_the_same_seed_draws_the_same(ranges: Randomization, environments: list[
     samples = [draw(ranges, environments, seed=7, index=i) for i in range(10)]
     assert samples == [draw(ranges, environments[::-1], seed=7, index=i) for i in range(9, -1, -1)][::-1]
     assert draw(ranges, environments, seed=8) != samples[0]
-    for part in ("appearance", "contact", "placement", "camera"):
+    for part in ("appearance", "contact", "placement", "camera", "light"):
         for entry in fields(getattr(samples[0], part)):
             if entry.name != "tint":  # fixed
                 assert len({getattr(getattr(sample, part), entry.name) for sample in samples}) == 10, entry.name
