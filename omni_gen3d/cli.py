@@ -137,6 +137,8 @@ def generate(
     as_json: JsonOption = False,
 ) -> None:
     """Make an environment. The last line of standard output is the path of its environment.usda."""
+    # Read when torch loads: large networks leave less of a card unused.
+    os.environ.setdefault("PYTORCH_CUDA_ALLOC_CONF", "expandable_segments:True")
     from omni_gen3d.envs.filling import Wish, read_prompts
     from omni_gen3d.usd import check_target
 

@@ -5,6 +5,7 @@ Each stage brings its networks and takes them away again, so that the largest al
 
 from __future__ import annotations
 
+import gc
 import logging
 import math
 import os
@@ -100,9 +101,11 @@ def imagine_officially(
         else:
             rgb, fov = picture.rgb, picture.fov_x_rad
             notes += picture.notes
+        _free(device)
 
     with stages.stage("depth"):
         metres, seen_fov_deg = estimate_metric_depth(files.depth, rgb, device)
+        _free(device)
         if fov is None:
             fov = math.radians(seen_fov_deg or settings.picture_fov_deg)
             how = "estimated from the picture" if seen_fov_deg else "assumed, for this depth model does not tell it"
@@ -129,10 +132,9 @@ def imagine_officially(
         backends = [make_backend(each) for each in devices[:missing]]
         latents = imagine_all(backends, shots, store, stages.report)
         del backends
+        _free(device)
 
     with stages.stage("splats"):
-        if device.type == "cuda":
-            torch.cuda.empty_cache()
         gaussians = _decode(files, latents, camera_to_first, intrinsics, settings, devices[0])
     cameras = Cameras(
         world_to_camera=torch.linalg.inv(camera_to_first.flatten(0, 1)),
@@ -141,6 +143,13 @@ def imagine_officially(
         height=settings.height,
     )
     return ImaginedScene(gaussians, cameras, ground, metres_per_unit, tuple(notes), digest), store
+
+
+def _free(device: torch.device) -> None:
+    """Give back what a stage's networks held: the modules of diffusers refer to each other, and to their memory."""
+    gc.collect()
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _store(shots: Sequence[Shot], settings: Preset, steps: int, digest: str) -> LatentStore:

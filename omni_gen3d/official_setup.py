@@ -176,7 +176,7 @@ def backend_maker(
         place(network, plan, device)
         if settings.step_cache:
             cache_steps(network, settings.step_cache)
-        if settings.compiled:
+        if settings.compiled and plan.resident:  # streamed blocks change their storage at every pass
             network.compile_repeated_blocks(dynamic=False)
         tokenizer, texts = load_tokenizer(files.tokenizer, device), read_embeddings(files.texts)
         return Gen3cBackend(tokenizer, network, texts, device, dtype, steps, settings.video_guidance)

@@ -6,6 +6,7 @@ step. Nothing else of a trajectory takes more than seconds.
 
 from __future__ import annotations
 
+import gc
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -57,6 +58,8 @@ class _Gen3cBench:
         return Conditions(torch.randn(latents, device=self.device), cache, text, text)
 
     def network(self) -> Gen3cTransformer:
+        """A fresh one; the last one's memory is free only when the references inside it are collected."""
+        gc.collect()
         return random_network(self.device, self.dtype, **self.sizes)
 
     def note(self, what: str, timing: Timing, passes: int) -> float:

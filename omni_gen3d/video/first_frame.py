@@ -12,6 +12,14 @@ import torch
 from omni_gen3d.errors import InputError
 
 
+def stream_pipeline(pipeline: Any, device: torch.device) -> None:
+    """Move a pipeline to the CPU, or have its layers travel to the card as they are needed: most are larger than it."""
+    if device.type == "cuda":
+        pipeline.enable_group_offload(device, offload_type="leaf_level", use_stream=True)
+    else:
+        pipeline.to(device)
+
+
 @torch.no_grad()
 def picture_from_pipeline(
     folder: Path,
@@ -55,7 +63,8 @@ def picture_from_pipeline(
         report((step + 1) / steps)
         return tensors
 
-    made = pipeline.to(device)(
+    stream_pipeline(pipeline, device)
+    made = pipeline(
         prompt,
         width=width,
         height=height,

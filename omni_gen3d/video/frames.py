@@ -15,6 +15,7 @@ from PIL import Image
 
 from omni_gen3d.errors import InputError, MissingDependencyError
 from omni_gen3d.video.backend import Shot
+from omni_gen3d.video.first_frame import stream_pipeline
 from omni_gen3d.video.gen3c.cache import warp
 from omni_gen3d.video.tokenizer import encode_raw
 
@@ -124,4 +125,5 @@ def load_pipeline(class_name: str, folder: Path, device: torch.device) -> Any:
         first = str(error).strip().splitlines()[0]
         raise InputError(f"{folder} does not hold a {class_name} of diffusers: {first}") from error
     pipeline.set_progress_bar_config(disable=True)
-    return pipeline.to(device)
+    stream_pipeline(pipeline, device)
+    return pipeline

@@ -35,6 +35,28 @@ def test_measures_everything_on_a_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     assert checks["scan_cost_per_token_longest_over_short"] == pytest.approx(costs[128] / costs[16])
 
 
+def test_measures_gen3c_on_a_toy(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A row for the pass as it is and for each speed-up, minutes projected from it, and a check for each figure."""
+    monkeypatch.setattr("omni_gen3d.bench.clock.REPEATS", 1)
+    told: list[str] = []
+    sizes = {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "mlp_ratio": 2.0}
+    sizes |= {"text_embed_dim": 32, "adaln_lora_dim": 8, "max_size": (8, 16, 16)}
+    toy = {"views": 1, "frames": 9, "width": 32, "height": 32, "scan_tokens": [16]}
+    report = bench_lyra(device=torch.device("cpu"), gen3c_sizes=sizes, tell=told.append, **toy)
+    rows = {str(row["what"]): row for row in report.rows}
+    passes = ["diffusers as it is", "cuDNN attention", "step cache, skipped", "float8 weights"]
+    for row in [*(rows[f"GEN3C pass, {name}"] for name in passes), rows["GEN3C step, compiled"]]:
+        assert row["minutes"] == pytest.approx(35 * row["step_s"] / 60)
+        assert row["step_s"] == pytest.approx(row["seconds"] * (1 if row["what"] == "GEN3C step, compiled" else 2))
+    assert {"3D cache, one trajectory", "tokenizer, one video"} <= set(rows)
+    assert sum("within" in line for line in told) == 2
+    checks = {check.name: check for check in report.checks}
+    assert {"plan_24_gb_peak_gb", "plan_16_gb_peak_gb", "gen3c_minutes_a_trajectory"} <= set(checks)
+    whole = [row["minutes"] for name, row in rows.items() if "minutes" in row and "skipped" not in name]
+    assert checks["gen3c_minutes_a_trajectory"].value == min(whole)
+    assert checks["plan_16_gb_peak_gb"].value is None and not checks["plan_16_gb_peak_gb"].ok
+
+
 @pytest.mark.parametrize(
     ("change", "message"),
     [({"views": 0}, "0 views"), ({"frames": 10}, "10 frames"), ({"width": 40}, "40x"), ({"scan_tokens": []}, "token")],

@@ -11,7 +11,7 @@ from omni_gen3d.video.gen3c.memory import MemoryPlan
 from omni_gen3d.video.gen3c.network import Gen3cTransformer
 
 # The CUDA context, which the allocator does not count.
-_CONTEXT_GB = 0.6
+_CONTEXT_GB = 0.75
 _NOT_IN_FLOAT8 = ("patch_embed", "learnable_pos_embed", "time_embed", "norm", "proj_out")
 
 

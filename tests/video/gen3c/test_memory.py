@@ -29,7 +29,7 @@ def test_the_full_size_is_that_of_the_issue() -> None:
         (80, 64, 24, "bfloat16", True),
         (80, 64, 16, "bfloat16", False),
         (16, 64, None, "bfloat16", False),
-        (16, 10, None, "float8", True),
+        (18, 10, None, "float8", True),
         (12, 10, None, "float8", False),
     ],
 )
