@@ -12,6 +12,7 @@ __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from omni_gen3d.conversion import convert as convert
+    from omni_gen3d.filming import generate_from_video as generate_from_video
     from omni_gen3d.pipeline import generate as generate
     from omni_gen3d.usd import read_environment as read_environment
     from omni_gen3d.usd import validate as validate
@@ -19,6 +20,7 @@ if TYPE_CHECKING:
 _PUBLIC = {
     "convert": "omni_gen3d.conversion",
     "generate": "omni_gen3d.pipeline",
+    "generate_from_video": "omni_gen3d.filming",
     "read_environment": "omni_gen3d.usd",
     "validate": "omni_gen3d.usd",
 }

@@ -8,13 +8,17 @@ from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from omni_gen3d.errors import CancelledError
+from omni_gen3d.motion.scene import gaussians_at
+from omni_gen3d.motion.sweeping import clear_spawn_poses
 from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
 from omni_gen3d.render.view import pick_camera, resize_cameras
 from omni_gen3d.request import Collision
-from omni_gen3d.types import Cameras, CollisionProxy, Gaussians, GeneratedScene, Provenance, TriMesh
-from omni_gen3d.usd import package_usdz, write_environment
+from omni_gen3d.types import Cameras, CollisionProxy, DynamicScene, Gaussians, GeneratedScene, Provenance, TriMesh
+from omni_gen3d.usd import Manifest, package_usdz, write_environment
 
 Progress = Callable[[str, float], None]
 
@@ -76,7 +80,7 @@ class Stages:
 
 
 def finish_environment(
-    gaussians: Gaussians,
+    gaussians: Gaussians | DynamicScene,
     cameras: Cameras,
     target: Path,
     provenance: Provenance,
@@ -95,7 +99,7 @@ def finish_environment(
     """Build the proxy, render the preview from camera 0 at twice its size, and write the folder.
 
     Args:
-        gaussians: The scene, Z-up, metres, floor at z = 0.
+        gaussians: The scene, Z-up, metres, floor at z = 0; of one that moves, the proxy is that of what stands still.
         cameras: That see its free space.
         target: The folder, as ``check_target`` returned it.
         provenance: Where the scene came from.
@@ -115,12 +119,13 @@ def finish_environment(
         CancelledError: The caller asked to stop; nothing was written.
     """
     proxy = None
+    still = gaussians.static if isinstance(gaussians, DynamicScene) else gaussians
     if collision != "none":
         from omni_gen3d.mesh.proxy import build_proxy
 
         with stages.stage("collision proxy"):
             proxy = build_proxy(
-                gaussians,
+                still,
                 cameras,
                 robot_radius=robot_radius,
                 robot_height=robot_height,
@@ -130,6 +135,8 @@ def finish_environment(
                 progress=stages.report,
             )
             proxy = replace(proxy, warnings=(*warnings, *proxy.warnings))
+            if isinstance(gaussians, DynamicScene):
+                proxy = clear_spawn_poses(proxy, gaussians.parts, robot_radius)
         if ground_truth is not None:
             with stages.stage("ground truth"):
                 proxy = _score(proxy, ground_truth)
@@ -138,17 +145,22 @@ def finish_environment(
         provenance = replace(provenance, notes=(*provenance.notes, *warnings))
 
     with stages.stage("preview"):
-        view = resize_cameras(pick_camera(cameras, 0), cameras.width * _PREVIEW_SCALE, cameras.height * _PREVIEW_SCALE)
-        preview = color_to_image(render(gaussians, view).color[0])
+        view = pick_camera(cameras, 0)
+        large = resize_cameras(view, cameras.width * _PREVIEW_SCALE, cameras.height * _PREVIEW_SCALE)
+        preview = color_to_image(render(gaussians_at(gaussians, 0), large).color[0])
+        film = None
+        if isinstance(gaussians, DynamicScene):
+            times = range(gaussians.num_frames)
+            film = np.stack([color_to_image(render(gaussians_at(gaussians, i), view).color[0]) for i in times])
 
-    scene = GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s)
+    scene = GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s, film)
     with stages.stage("write"):
         usd = write_environment(scene, target, half=half, collision=collision)
         package = package_usdz(usd.parent) if usdz else None
     return GeneratedEnvironment(
         usd=usd,
         environment=usd.parent,
-        num_gaussians=len(gaussians),
+        num_gaussians=Manifest.read(usd.parent / "environment.yaml").num_gaussians,
         timings_s=stages.timings_s,
         notes=provenance.notes,
         warnings=warnings if proxy is None else proxy.warnings,

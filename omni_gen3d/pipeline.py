@@ -83,7 +83,7 @@ def generate(
     torch_device = pick_device(device)
     picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
     stages = Stages(progress, cancelled)
-    with _deterministic_kernels():
+    with deterministic_kernels():
         if settings.family == "lyra":
             from omni_gen3d.lyra import imagine_officially
 
@@ -121,7 +121,7 @@ def generate(
 
 
 @contextmanager
-def _deterministic_kernels() -> Iterator[None]:
+def deterministic_kernels() -> Iterator[None]:
     """Have torch pick kernels that give the same bytes every time, and put its setting back."""
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     torch.use_deterministic_algorithms(True, warn_only=True)
@@ -132,7 +132,7 @@ def _deterministic_kernels() -> Iterator[None]:
 
 
 @lru_cache(maxsize=1)
-def _load_model(folder: Path, device: torch.device) -> tuple[VideoModel, MiniDecoder]:
+def load_model(folder: Path, device: torch.device) -> tuple[VideoModel, MiniDecoder]:
     """The networks, which stay loaded for the next scene."""
     from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
@@ -155,7 +155,7 @@ def _imagine(
     generator = torch.Generator(device).manual_seed(seed)
     notes: list[str] = []
     with stages.stage("load model"):
-        model, decoder = _load_model(PACKAGED_WEIGHTS, device)
+        model, decoder = load_model(PACKAGED_WEIGHTS, device)
         text = encode_text([prompt], device)
 
     with stages.stage("picture"):

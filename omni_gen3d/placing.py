@@ -44,15 +44,23 @@ def place_upright(scene: ImaginedScene, seed: int) -> tuple[Gaussians, Cameras, 
 def _level_on(
     ground: Ground, gaussians: Gaussians, cameras: Cameras, metres_per_unit: float
 ) -> tuple[Gaussians, Cameras]:
-    """Scene units to metres; the ground's plane becomes z = 0, camera 0 looks along +X from above the origin."""
-    forward = torch.tensor([0.0, 0.0, 1.0])
-    along_x = torch.nn.functional.normalize(forward - (forward @ ground.up) * ground.up, dim=0)
-    rotation = torch.stack([along_x, torch.linalg.cross(ground.up, along_x), ground.up])
-    translation = torch.tensor([0.0, 0.0, ground.camera_height * metres_per_unit])
+    """Scene units to metres, see ``placement_on``."""
+    rotation, translation = placement_on(ground, metres_per_unit)
     return (
         transform_gaussians(gaussians, rotation, translation, metres_per_unit),
         transform_cameras(cameras, rotation, translation, metres_per_unit),
     )
+
+
+def placement_on(ground: Ground, metres_per_unit: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotation and translation [m] after which the ground is z = 0 and camera 0 looks along +X from above the origin.
+
+    Shapes ``(3, 3)`` and ``(3,)``.
+    """
+    forward = torch.tensor([0.0, 0.0, 1.0])
+    along_x = torch.nn.functional.normalize(forward - (forward @ ground.up) * ground.up, dim=0)
+    rotation = torch.stack([along_x, torch.linalg.cross(ground.up, along_x), ground.up])
+    return rotation, torch.tensor([0.0, 0.0, ground.camera_height * metres_per_unit])
 
 
 def _level_by_search(scene: ImaginedScene, seed: int) -> tuple[Gaussians, Cameras, tuple[str, ...]]:

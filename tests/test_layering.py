@@ -21,7 +21,7 @@ FOUNDATION = {"errors", "types", "geometry", "config", "checkpoints", "layers", 
 STAGES = {"video", "decoder", "render", "mesh", "motion", "usd"}
 # What each part may import, itself aside. Stages meet through types.py; render is a service that others call.
 ALLOWED_EDGES: dict[str, set[str]] = {
-    "__init__": {"conversion", "pipeline", "usd"},
+    "__init__": {"conversion", "filming", "pipeline", "usd"},
     "errors": set(),
     "types": {"errors"},
     "geometry": {"errors", "types"},
@@ -45,6 +45,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "lyra": FOUNDATION | STAGES | {"finishing", "placing", "official_setup"},
     "lyra_commands": FOUNDATION | STAGES | {"console", "official_weights", "official_setup"},
     "pipeline": FOUNDATION | STAGES | {"__init__", "finishing", "placing", "lyra"},
+    "filming": FOUNDATION | STAGES | {"finishing", "pipeline", "placing"},
     "envs": FOUNDATION | STAGES | {"console", "finishing", "pipeline"},
     "worker": FOUNDATION | STAGES | {"__init__", "envs", "pipeline"},
     # What runs inside Kit, whose Python has neither torch nor numpy.

@@ -1,0 +1,261 @@
+"""The whole line for a film: a video becomes an environment that moves."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+
+from omni_gen3d.checkpoints import digest_folder
+from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
+from omni_gen3d.decoder.bullet_time import decode_times
+from omni_gen3d.decoder.ground import settle_on_ground
+from omni_gen3d.decoder.mini import MiniDecoder
+from omni_gen3d.errors import InputError
+from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
+from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
+from omni_gen3d.mesh.levelling import level_scene
+from omni_gen3d.motion.scene import assemble_scene
+from omni_gen3d.motion.split import Split, split_sequence
+from omni_gen3d.pipeline import deterministic_kernels, load_model, placement_on
+from omni_gen3d.request import Collision, check_collider, check_request, pick_device
+from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, Ground, Provenance, VideoLatents
+from omni_gen3d.usd import check_target
+from omni_gen3d.video.cache4d import cache_at_times
+from omni_gen3d.video.clip import Clip, load_clip
+from omni_gen3d.video.depth import estimate_fov, estimate_video_depth
+from omni_gen3d.video.ground import find_ground
+from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine_video, latent_of_picture
+from omni_gen3d.video.steadiness import find_steadiness
+from omni_gen3d.video.text import encode_text
+from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
+
+DEFAULT_TIMES = 17
+# Where two windows meet, a pixel whose colour differs by less than this shows the same thing [of 2].
+_SAME_COLOR = 0.06
+
+
+def generate_from_video(
+    video: Path | str,
+    prompt: str | None = None,
+    *,
+    fov_deg: float | None = None,
+    frames_per_second: float | None = None,
+    times: int = DEFAULT_TIMES,
+    out: Path | str,
+    seed: int = 0,
+    preset: str = "mini",
+    device: str = "auto",
+    steps: int | None = None,
+    collision: Collision = "mesh",
+    robot_radius: float | None = None,
+    progress: Progress | None = None,
+    cancelled: Callable[[], bool] | None = None,
+) -> GeneratedEnvironment:
+    """Generate an environment that moves as a film by a still camera does, and write it to a folder.
+
+    The film is taken in windows of the model's length that share a frame. What stands still is that of the first.
+
+    Args:
+        video: A video file, or a folder of pictures.
+        prompt: What the environment is; may be None.
+        fov_deg: Horizontal field of view of the film; estimated where None.
+        frames_per_second: See ``video.clip.load_clip``.
+        times: How many times the scene has at most; 17 take one window, each 16 more another one.
+        out, seed, preset, device, steps, collision, robot_radius, progress, cancelled: As ``pipeline.generate``.
+
+    Raises:
+        InputError: A value or file cannot be used, or the camera moved.
+        CancelledError: ``cancelled`` returned True; nothing was written.
+    """
+    check_request(prompt, image=video, fov_deg=fov_deg, seed=seed, steps=steps)
+    check_collider(collision, robot_radius)
+    settings = load_preset(preset)
+    target = check_target(Path(out))
+    torch_device = pick_device(device)
+    stages = Stages(progress, cancelled)
+    with stages.stage("film"):
+        clip = load_clip(
+            video, settings.width, settings.height, times=times, frames_per_second=frames_per_second, fov_deg=fov_deg
+        )
+        notes = [*clip.notes, *_expect_still(video, clip)]
+    with deterministic_kernels():
+        scene, cameras, estimates = _make_scene(clip, prompt or "", settings, torch_device, seed, steps, stages)
+        provenance = Provenance(
+            kind="dynamic",
+            prompt=prompt or None,
+            input_sha256=clip.sha256,
+            seed=seed,
+            model=settings.family,
+            model_sha256=digest_folder(PACKAGED_WEIGHTS),
+            notes=(*notes, *estimates),
+        )
+        return finish_environment(
+            scene,
+            cameras,
+            target,
+            provenance,
+            stages,
+            collision=collision,
+            robot_radius=robot_radius or settings.robot_radius,
+            robot_height=settings.robot_height,
+            voxel_size=settings.voxel_size,
+            max_faces=settings.max_faces,
+        )
+
+
+def _expect_still(video: Path | str, clip: Clip) -> list[str]:
+    steadiness = find_steadiness(clip.frames)
+    if not steadiness.is_known:
+        return ["the film shows too little texture to tell whether the camera stood still; it was taken to."]
+    if not steadiness.is_still:
+        raise InputError(
+            f"the camera of {video} moves: {steadiness.moved_share:.0%} of the background is elsewhere in some frame, "
+            f"by {steadiness.shift_px:.1f} pixels of {clip.frames.shape[2]}. Give a film from a still camera, or the "
+            "part of this one in which it stands still."
+        )
+    return []
+
+
+@dataclass(frozen=True)
+class _Studio:
+    """What all windows of a film are made with."""
+
+    model: VideoModel
+    decoder: MiniDecoder
+    text: torch.Tensor
+    intrinsics: torch.Tensor
+    settings: Preset
+    steps: int
+    generator: torch.Generator
+    stages: Stages
+
+
+@dataclass(frozen=True)
+class _Anchor:
+    """What the first window fixes for all: the floor, its ``camera_height`` in metres, and the way into the world."""
+
+    ground: Ground | None
+    rotation: torch.Tensor
+    translation: torch.Tensor
+
+
+def _make_scene(
+    clip: Clip, prompt: str, settings: Preset, device: torch.device, seed: int, steps: int | None, stages: Stages
+) -> tuple[DynamicScene, Cameras, tuple[str, ...]]:
+    """The levelled, metric scene, the cameras that imagined its first window, and the estimates made on the way."""
+    notes: list[str] = []
+    with stages.stage("load model"):
+        model, decoder = load_model(PACKAGED_WEIGHTS, device)
+        text = encode_text([prompt], device)
+        fov = clip.fov_x_rad
+        if fov is None:
+            fov = estimate_fov(model.depth, clip.window(0, 1)[:, 0].to(device))
+            notes.append(
+                f"the field of view was estimated from the first frame: {math.degrees(fov):.0f} degrees across after "
+                "cropping; sizes and distances depend on it. Give --fov if it is known."
+            )
+    intrinsics = intrinsics_from_fov(fov, settings.width, settings.height).to(device, torch.float32)
+    generator = torch.Generator(device).manual_seed(seed)
+    studio = _Studio(model, decoder, text, intrinsics, settings, steps or settings.video_steps, generator, stages)
+    splits: list[Split] = []
+    first_cameras: Cameras | None = None
+    anchor: _Anchor | None = None
+    shared: tuple[torch.Tensor, torch.Tensor] | None = None
+    starts = range(0, max(len(clip) - 1, 1), settings.num_frames - 1)
+    for number, start in enumerate(starts):
+        label = f" {number + 1} of {len(starts)}" if len(starts) > 1 else ""
+        frames = clip.window(start, settings.num_frames).to(device)
+        with stages.stage(f"depth{label}"):
+            depth = estimate_video_depth(model.depth, frames, fov)
+            if shared is not None:
+                depth = depth * _scale_between(*shared, frames[:, 0], depth[0])
+            shared = frames[:, -1], depth[-1]
+        unit = float(depth[0].median())
+        count = min(settings.num_frames, len(clip) - start)
+        sequence, cameras = _imagined(studio, frames, depth / unit, count, clip.frames_per_second, label)
+        with stages.stage(f"levelling{label}"):
+            if anchor is None:
+                anchor, note = _find_anchor(sequence, cameras, depth[0].cpu(), intrinsics.cpu(), unit, seed)
+                notes += [] if note is None else [note]
+            sequence = _placed(sequence, anchor, intrinsics.cpu(), unit)
+            cameras = transform_cameras(cameras, anchor.rotation, anchor.translation, unit)
+        with stages.stage(f"motion{label}"):
+            splits.append(split_sequence(sequence, cameras))
+        first_cameras = first_cameras or cameras
+    assert first_cameras is not None
+    with stages.stage("parts"):
+        return assemble_scene(splits, clip.frames_per_second), first_cameras, tuple(notes)
+
+
+def _scale_between(
+    frame: torch.Tensor, depth: torch.Tensor, same_frame: torch.Tensor, other_depth: torch.Tensor
+) -> float:
+    """Factor that brings the depth of one window to that of the one before, by the frame that they share."""
+    same = (frame - same_frame).abs().amax(0) < _SAME_COLOR
+    return float((depth / other_depth)[same].median()) if same.any() else 1.0
+
+
+def _imagined(
+    studio: _Studio, frames: torch.Tensor, depth: torch.Tensor, count: int, frames_per_second: float, label: str
+) -> tuple[GaussianSequence, Cameras]:
+    """The first ``count`` times of a window and the cameras that imagined it, in its unit and the camera's frame."""
+    settings, stages = studio.settings, studio.stages
+    with stages.stage(f"trajectories{label}"):
+        first = latent_of_picture(studio.model, frames[None, :, 0])
+        camera_to_first = six_trajectories(settings.num_frames, studio.generator, frames.device)
+        latent_frames = (settings.num_frames - 1) // TEMPORAL_COMPRESSION + 1
+        noise = draw_noise(len(TRAJECTORY_NAMES), latent_frames, settings.height, settings.width, studio.generator)
+        imagined = imagine_video(
+            studio.model,
+            frames[None],
+            first,
+            depth[None],
+            studio.intrinsics[None],
+            camera_to_first[None],
+            studio.text,
+            noise,
+            steps=studio.steps,
+            on_step=lambda i: stages.report((i + 1) / (studio.steps + 1)),
+        )
+        cameras = Cameras(
+            world_to_camera=torch.linalg.inv(camera_to_first.flatten(0, 1)),
+            intrinsics=studio.intrinsics.expand(camera_to_first[..., 0, 0].numel(), 3, 3).contiguous(),
+            width=settings.width,
+            height=settings.height,
+        )
+        video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, settings.num_frames)
+    with stages.stage(f"splats{label}"):
+        cache = cache_at_times(frames, depth, studio.intrinsics, camera_to_first, range(count))
+        sequence = decode_times(studio.decoder, video, cache, settings.max_gaussians, frames_per_second)
+        return replace(sequence, frames=tuple(gaussians.to("cpu") for gaussians in sequence.frames)), cameras.to("cpu")
+
+
+def _find_anchor(
+    sequence: GaussianSequence, cameras: Cameras, depth: torch.Tensor, intrinsics: torch.Tensor, unit: float, seed: int
+) -> tuple[_Anchor, str | None]:
+    """The floor in the first frame, else one sought among the splats; and what had to be assumed for it."""
+    ground = find_ground(depth / unit, intrinsics, np.random.default_rng(seed))
+    if ground is not None:
+        rotation, translation = placement_on(ground, unit)
+        return _Anchor(replace(ground, camera_height=ground.camera_height * unit), rotation, translation), None
+    keep, still = torch.eye(3), torch.zeros(3)
+    levelling = level_scene(
+        transform_gaussians(sequence.frames[0], keep, still, unit), transform_cameras(cameras, keep, still, unit), seed
+    )
+    return _Anchor(None, levelling.rotation, levelling.translation), levelling.note
+
+
+def _placed(sequence: GaussianSequence, anchor: _Anchor, intrinsics: torch.Tensor, unit: float) -> GaussianSequence:
+    """A window in the world, its floor flat."""
+    frames = sequence.frames
+    if anchor.ground is not None:
+        ground = replace(anchor.ground, camera_height=anchor.ground.camera_height / unit)
+        frames = tuple(settle_on_ground(gaussians, ground, intrinsics) for gaussians in frames)
+    moved = (transform_gaussians(gaussians, anchor.rotation, anchor.translation, unit) for gaussians in frames)
+    return replace(sequence, frames=tuple(moved))

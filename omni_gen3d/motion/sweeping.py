@@ -1,0 +1,41 @@
+"""Where moving parts pass: no place for a robot to start."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from omni_gen3d.types import CollisionProxy, MovingPart, SpawnPose
+
+
+def clear_spawn_poses(proxy: CollisionProxy, parts: Sequence[MovingPart], robot_radius: float) -> CollisionProxy:
+    """The proxy without the spawn poses that a part comes nearer than the robot's radius to, at any time.
+
+    Args:
+        proxy: Of what stands still.
+        parts: In the same world.
+        robot_radius: [m].
+    """
+    boxes = [box for part in parts for box in _boxes(part)]
+    kept = tuple(pose for pose in proxy.spawn_poses if all(_distance(pose, *box) > robot_radius for box in boxes))
+    if len(kept) == len(proxy.spawn_poses):
+        return proxy
+    return replace(proxy, spawn_poses=kept, scores={**proxy.scores, "num_spawn_poses": len(kept)})
+
+
+def _boxes(part: MovingPart) -> list[tuple[np.ndarray, np.ndarray]]:
+    """Rectangles on the floor around the part, at each time and on to the next: low and high corners ``(2,)``."""
+    if not part.hulls:
+        return []
+    corners = np.concatenate([hull.vertices for hull in part.hulls])
+    placed = [corners @ matrix[:3, :3].T + matrix[:3, 3] for matrix in part.to_world[part.present]]
+    pairs = zip(placed, [*placed[1:], placed[-1]], strict=True)
+    return [(both.min(0)[:2], both.max(0)[:2]) for both in (np.concatenate(pair) for pair in pairs)]
+
+
+def _distance(pose: SpawnPose, low: np.ndarray, high: np.ndarray) -> float:
+    """From a pose to a rectangle on the floor [m]."""
+    place = np.array(pose.position[:2])
+    return float(np.linalg.norm(np.maximum(np.maximum(low - place, place - high), 0)))
