@@ -26,7 +26,7 @@ from omni_gen3d.console import one_line, reported, shown, stage_progress, stop_o
 from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
 from omni_gen3d.lyra_commands import MaxMemoryOption, WeightsOption, lyra_app
-from omni_gen3d.request import MAX_STEPS, Device, check_request
+from omni_gen3d.request import DEFAULT_TIMES, MAX_STEPS, Device, check_request
 from omni_gen3d.training.commands import eval_app, train_app
 
 if TYPE_CHECKING:
@@ -35,6 +35,7 @@ if TYPE_CHECKING:
     from omni_gen3d.envs.filling import Wish
     from omni_gen3d.finishing import GeneratedEnvironment
     from omni_gen3d.render import RenderedViews
+    from omni_gen3d.types import Cameras
 
 app = typer.Typer(
     name="omni-gen3d",
@@ -102,10 +103,20 @@ def _root(version: Annotated[bool, typer.Option("--version", help="Print the ver
 @reported
 def generate(
     prompt: Annotated[
-        str | None, typer.Argument(help="What the environment is. May be left out with --image.", show_default=False)
+        str | None, typer.Argument(help="What it is. May be left out with --image or --video.", show_default=False)
     ] = None,
     image: Annotated[
         Path | None, typer.Option(metavar="FILE", help="A picture to start from; camera 0 is the camera that took it.")
+    ] = None,
+    video: Annotated[
+        Path | None,
+        typer.Option(metavar="FILE", help="A film by a still camera, or a folder of its frames: a scene that moves."),
+    ] = None,
+    fps: Annotated[
+        float | None, typer.Option(metavar="F", help="Times taken of a second of the film. [default: 8]")
+    ] = None,
+    times: Annotated[
+        int | None, typer.Option(metavar="N", help="How many times the scene has at most. [default: 17]")
     ] = None,
     fov: Annotated[
         float | None,
@@ -147,13 +158,33 @@ def generate(
     if register and out is not None:
         raise InputError("--out and --register exclude each other; give one of them.")
     sentences = [prompt] if prompts is None else read_prompts(prompts)
+    if image is not None and video is not None:
+        raise InputError("--image and --video exclude each other; give one of them.")
+    if video is None and (fps is not None or times is not None):
+        raise InputError("--fps and --times belong to --video; give it, too.")
+    source = image or video
     for sentence in sentences:
-        check_request(sentence, image=image, fov_deg=fov, seed=seed, steps=steps)
+        check_request(sentence, image=source, fov_deg=fov, seed=seed, steps=steps)
 
     with stop_on_signals() as cancelled:
 
         def write(wish: Wish, folder: Path) -> GeneratedEnvironment:
             with told_log(), stage_progress() as progress:
+                if video is not None:
+                    return omni_gen3d.generate_from_video(
+                        video,
+                        wish.prompt,
+                        fov_deg=fov,
+                        frames_per_second=fps,
+                        times=DEFAULT_TIMES if times is None else times,
+                        out=folder,
+                        seed=wish.seed,
+                        preset=preset,
+                        device=device.value,
+                        steps=steps,
+                        progress=progress,
+                        cancelled=cancelled,
+                    )
                 return omni_gen3d.generate(
                     wish.prompt,
                     image=image,
@@ -170,10 +201,10 @@ def generate(
                 )
 
         if prompts is None and count == 1:
-            target = None if register else check_target(out or Path(_default_folder_name(prompt, image, seed)))
+            target = None if register else check_target(out or Path(_default_folder_name(prompt, source, seed)))
             _print_result(_written(partial(write, Wish(prompt, None, seed, preset)), target), as_json)
         else:
-            wishes = _wishes(sentences, image, seed, count, preset)
+            wishes = _wishes(sentences, source, seed, count, preset)
             _make_all(wishes, write, out, cancelled, as_json)
 
 
@@ -302,7 +333,12 @@ def validate(
 @reported
 def render(
     directory: EnvironmentArgument,
-    out: Annotated[Path, typer.Option(metavar="FILE.png", help="The picture to write.", show_default=False)],
+    out: Annotated[
+        Path | None, typer.Option(metavar="FILE.png", help="The picture to write.", show_default=False)
+    ] = None,
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE.mp4", help="A film to write instead, from the first time to the last.")
+    ] = None,
     camera: Annotated[int | None, typer.Option(metavar="I", help="One of the generating cameras. [default: 0]")] = None,
     eye: Annotated[
         tuple[float, float, float] | None, typer.Option(metavar="X Y Z", help="Look from here [m], with the lens of 0.")
@@ -310,6 +346,17 @@ def render(
     target: Annotated[
         tuple[float, float, float] | None, typer.Option(metavar="X Y Z", help="Look at this [m].")
     ] = None,
+    to_camera: Annotated[int | None, typer.Option(metavar="J", help="Where a film's camera travels to.")] = None,
+    to_eye: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="X Y Z", help="Or: travel here [m].")
+    ] = None,
+    to_target: Annotated[
+        tuple[float, float, float] | None, typer.Option(metavar="X Y Z", help="And look at this in the end [m].")
+    ] = None,
+    seconds: Annotated[
+        float | None, typer.Option(metavar="S", help="Length of a film. [default: of the scene, else 4]")
+    ] = None,
+    fps: Annotated[float, typer.Option(metavar="F", help="Pictures a second of a film.")] = 24.0,
     size: Annotated[str | None, typer.Option(metavar="WxH", help="Pixels. [default: the camera's]")] = None,
     aov: Annotated[Aov, typer.Option(help="What to show.")] = Aov.color,
     appearance: Annotated[
@@ -319,27 +366,76 @@ def render(
         float | None, typer.Option(metavar="T", help="Frame of a scene that moves. [default: its first]")
     ] = None,
 ) -> None:
-    """Render one picture of an environment; print its path."""
-    if camera is not None and (eye or target):
-        raise InputError("--camera and --eye exclude each other; give one of them.")
-    if (eye is None) != (target is None):
-        raise InputError("--eye and --target belong together; give both, or --camera.")
+    """Render a picture of an environment, or a film through space and time; print its path."""
+    if (out is None) == (video is None):
+        raise InputError("give either --out for a picture or --video for a film.")
+    travels = any(value is not None for value in (to_camera, to_eye, to_target, seconds))
+    if video is None and travels:
+        raise InputError(
+            "--to-camera, --to-eye, --to-target and --seconds belong to --video; give it instead of --out."
+        )
+    if video is not None and aov is not Aov.color:
+        raise InputError(f"a film shows colours, not {aov.value}; render pictures with --out.")
+    _check_viewpoint(camera, eye, target, "")
+    _check_viewpoint(to_camera, to_eye, to_target, "to-")
     pixels = None if size is None else _parse_size(size)
-    _check_picture_target(out)
+    for path, suffix, option in ((out, ".png", "--out"), (video, ".mp4", "--video")):
+        if path is not None:
+            _check_picture_target(path, suffix, option)
 
     from omni_gen3d.render import render as render_views
-    from omni_gen3d.render.view import pick_camera, resize_cameras, turn_camera
     from omni_gen3d.usd import read_environment
 
     look = None if appearance is None else appearance.value
-    environment = read_environment(_environment_folder(directory), appearance=look, time=time)
-    view = pick_camera(environment.cameras, camera or 0)
+    folder = _environment_folder(directory)
+    environment = read_environment(folder, appearance=look, time=time)
+    view = _viewpoint(environment.cameras, camera or 0, eye, target, pixels)
+    if out is not None:
+        _write_picture(_image_of(render_views(environment.gaussians, view), aov), out)
+        typer.echo(out)
+        return
+    from omni_gen3d.render.film import film_environment
+
+    end = view
+    if to_camera is not None or to_eye is not None:
+        end = _viewpoint(environment.cameras, to_camera or 0, to_eye, to_target, pixels)
+    assert video is not None
+    with stop_on_signals() as cancelled, stage_progress() as progress:
+        film_environment(
+            folder,
+            (view, end),
+            video,
+            time=time,
+            appearance=look,
+            seconds=seconds,
+            frames_per_second=fps,
+            progress=lambda share: progress("film", share),
+            cancelled=cancelled,
+        )
+    typer.echo(video)
+
+
+def _check_viewpoint(camera: int | None, eye: object, target: object, prefix: str) -> None:
+    if camera is not None and (eye or target):
+        raise InputError(f"--{prefix}camera and --{prefix}eye exclude each other; give one of them.")
+    if (eye is None) != (target is None):
+        raise InputError(f"--{prefix}eye and --{prefix}target belong together; give both, or --{prefix}camera.")
+
+
+def _viewpoint(
+    cameras: Cameras,
+    index: int,
+    eye: tuple[float, float, float] | None,
+    target: tuple[float, float, float] | None,
+    pixels: tuple[int, int] | None,
+) -> Cameras:
+    """One of the cameras, or the lens of camera 0 elsewhere, at the wanted size."""
+    from omni_gen3d.render.view import pick_camera, resize_cameras, turn_camera
+
+    view = pick_camera(cameras, index)
     if eye is not None and target is not None:
         view = turn_camera(view, eye, target)
-    if pixels is not None:
-        view = resize_cameras(view, *pixels)
-    _write_picture(_image_of(render_views(environment.gaussians, view), aov), out)
-    typer.echo(out)
+    return view if pixels is None else resize_cameras(view, *pixels)
 
 
 def _default_folder_name(prompt: str | None, image: Path | None, seed: int) -> str:
@@ -376,16 +472,16 @@ def _parse_size(text: str) -> tuple[int, int]:
     return int(match[1]), int(match[2])
 
 
-def _check_picture_target(out: Path) -> None:
-    """Refuse, before any work, a path that ``_write_picture`` could not write."""
-    if out.suffix.lower() != ".png":
-        raise InputError(f"--out is '{out}'; its name must end in .png.")
+def _check_picture_target(out: Path, suffix: str, option: str) -> None:
+    """Refuse, before any work, a path that could not be written."""
+    if out.suffix.lower() != suffix:
+        raise InputError(f"{option} is '{out}'; its name must end in {suffix}.")
     if out.is_dir():
-        raise InputError(f"--out '{out}' is a folder; name a picture file in it.")
+        raise InputError(f"{option} '{out}' is a folder; name a file in it.")
     if not out.parent.is_dir():
-        raise InputError(f"--out '{out}' lies in no existing folder; create {out.parent} first.")
+        raise InputError(f"{option} '{out}' lies in no existing folder; create {out.parent} first.")
     if not os.access(out.parent, os.W_OK | os.X_OK):
-        raise InputError(f"--out '{out}' cannot be written: {out.parent} is not writable.")
+        raise InputError(f"{option} '{out}' cannot be written: {out.parent} is not writable.")
 
 
 def _image_of(views: RenderedViews, aov: Aov) -> np.ndarray:

@@ -21,8 +21,9 @@ from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transfor
 from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.motion.scene import assemble_scene
 from omni_gen3d.motion.split import Split, split_sequence
-from omni_gen3d.pipeline import deterministic_kernels, load_model, placement_on
-from omni_gen3d.request import Collision, check_collider, check_request, pick_device
+from omni_gen3d.pipeline import deterministic_kernels, load_model
+from omni_gen3d.placing import placement_on
+from omni_gen3d.request import DEFAULT_TIMES, Collision, check_collider, check_request, pick_device
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.cache4d import cache_at_times
@@ -35,7 +36,6 @@ from omni_gen3d.video.text import encode_text
 from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
 
-DEFAULT_TIMES = 17
 # Where two windows meet, a pixel whose colour differs by less than this shows the same thing [of 2].
 _SAME_COLOR = 0.06
 
@@ -76,14 +76,15 @@ def generate_from_video(
     check_request(prompt, image=video, fov_deg=fov_deg, seed=seed, steps=steps)
     check_collider(collision, robot_radius)
     settings = load_preset(preset)
+    if settings.family != "mini":
+        raise InputError(f"the preset {preset!r} is of the family {settings.family!r}; films need 'mini'.")
     target = check_target(Path(out))
     torch_device = pick_device(device)
+    clip = load_clip(
+        video, settings.width, settings.height, times=times, frames_per_second=frames_per_second, fov_deg=fov_deg
+    )
+    notes = [*clip.notes, *_expect_still(video, clip)]
     stages = Stages(progress, cancelled)
-    with stages.stage("film"):
-        clip = load_clip(
-            video, settings.width, settings.height, times=times, frames_per_second=frames_per_second, fov_deg=fov_deg
-        )
-        notes = [*clip.notes, *_expect_still(video, clip)]
     with deterministic_kernels():
         scene, cameras, estimates = _make_scene(clip, prompt or "", settings, torch_device, seed, steps, stages)
         provenance = Provenance(

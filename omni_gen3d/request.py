@@ -15,6 +15,8 @@ if TYPE_CHECKING:
 
 MAX_PROMPT_CHARS = 1000
 MAX_STEPS = 50
+# Of a scene made of a film: what one window of the model holds.
+DEFAULT_TIMES = 17
 # The collider of an environment: triangles, convex pieces in the place of objects, or nothing.
 Collision = Literal["mesh", "convex", "none"]
 COLLISIONS: tuple[Collision, ...] = get_args(Collision)

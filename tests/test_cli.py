@@ -111,6 +111,13 @@ def test_usage_errors_exit_with_two(arguments: list[str], here: Path) -> None:
         (["a hall", "--preset", "gigantic"], "gigantic"),
         (["--image", "absent.png"], "absent.png does not exist"),
         (["--image", ".."], "is a folder"),
+        (["--image", "a.png", "--video", "a.mp4"], "exclude each other"),
+        (["a hall", "--times", "5"], "belong to --video"),
+        (["a hall", "--fps", "5"], "belong to --video"),
+        (["--video", "absent.mp4"], "absent.mp4 does not exist"),
+        (["--video", "absent.mp4", "--times", "1"], "times is 1"),
+        (["--video", "absent.mp4", "--fps", "0"], "frames per second are 0"),
+        (["--video", "absent.mp4", "--fov", "200"], "field of view is 200"),
     ],
 )
 def test_generate_refuses_bad_requests(arguments: list[str], words: str, here: Path) -> None:
@@ -329,6 +336,14 @@ def test_render_looks_from_anywhere(aov: str, mode: str, environment: Path, here
         assert len(np.unique(np.asarray(image))) > 8
 
 
+def test_render_films(environment: Path, here: Path) -> None:
+    """A film of half a second from camera 0 to camera 3 is written, and its path is printed."""
+    arguments = ["--to-camera", "3", "--seconds", "0.5", "--fps", "8", "--size", "64x48"]
+    result = invoke("render", environment, "--video", "a.mp4", *arguments)
+    assert result.exit_code == 0 and result.stdout == "a.mp4\n"
+    assert [path.name for path in here.iterdir()] == ["a.mp4"]
+
+
 def test_render_shows_an_appearance(environment: Path, here: Path) -> None:
     """The dim picture is darker than the neutral one, which is the default; a look that is not there is refused."""
     view = ["--size", "96x64"]
@@ -359,6 +374,15 @@ def test_render_shows_an_appearance(environment: Path, here: Path) -> None:
         (["--out", "a.png", "--size", "8x64"], "from 16 to 4096"),
         (["--out", "a.png", "--size", "64x5000"], "from 16 to 4096"),
         (["--out", "a.png", "--size", "big"], "WIDTHxHEIGHT"),
+        ([], "either --out for a picture or --video"),
+        (["--out", "a.png", "--video", "a.mp4"], "either --out for a picture or --video"),
+        (["--video", "a.avi"], "must end in .mp4"),
+        (["--out", "a.png", "--seconds", "3"], "belong to --video"),
+        (["--video", "a.mp4", "--aov", "depth"], "shows colours"),
+        (["--video", "a.mp4", "--to-eye", "0", "0", "1"], "--to-eye and --to-target belong together"),
+        (["--video", "a.mp4", "--to-camera", "9"], "cameras 0 to 6"),
+        (["--video", "a.mp4", "--size", "33x64"], "must be even"),
+        (["--video", "a.mp4", "--seconds", "-1"], "film of -1 s"),
     ],
 )
 def test_render_refuses_bad_views(arguments: list[str], words: str, environment: Path, here: Path) -> None:

@@ -76,6 +76,11 @@ def open_stage(path: Path) -> Usd.Stage:
         return Usd.Stage.Open(layer)
 
 
+def timespan(stage: Usd.Stage) -> tuple[float, float]:
+    """The first and the last time code of a stage; both 0 where it states none."""
+    return (stage.GetStartTimeCode(), stage.GetEndTimeCode()) if stage.HasAuthoredTimeCodeRange() else (0.0, 0.0)
+
+
 @contextmanager
 def reading(path: Path) -> Iterator[None]:
     """Turn what OpenUSD raises over a damaged file into an ``InputError`` that names it."""
