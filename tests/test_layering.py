@@ -45,6 +45,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "lyra": FOUNDATION | STAGES | {"finishing", "placing", "official_setup"},
     "lyra_commands": FOUNDATION | STAGES | {"console", "official_weights", "official_setup"},
     "pipeline": FOUNDATION | STAGES | {"__init__", "finishing", "placing", "lyra"},
+    "view_commands": FOUNDATION | STAGES | {"console"},
     "filming": FOUNDATION | STAGES | {"finishing", "pipeline", "placing"},
     "envs": FOUNDATION | STAGES | {"console", "finishing", "pipeline"},
     "worker": FOUNDATION | STAGES | {"__init__", "envs", "pipeline"},
@@ -55,7 +56,18 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "conversion": FOUNDATION | STAGES | {"finishing", "splat_file"},
     "cli": FOUNDATION
     | STAGES
-    | {"__init__", "bench", "console", "conversion", "finishing", "lyra_commands", "pipeline", "envs", "training"},
+    | {
+        "__init__",
+        "bench",
+        "console",
+        "conversion",
+        "finishing",
+        "lyra_commands",
+        "pipeline",
+        "envs",
+        "training",
+        "view_commands",
+    },
 }
 # Where a library may be imported: paths below the package, each a folder or a file.
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
