@@ -4,7 +4,12 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
+import trimesh
+from pxr import Usd
 
+from omni_gen3d.envs.applying import apply_to_stage
+from omni_gen3d.envs.clutter import Pool
+from omni_gen3d.envs.sample import Appearance, CameraChange, Placement, Sample, Thing
 from omni_gen3d.usd import Manifest
 
 BALL_RADIUS_M = 0.1
@@ -27,6 +32,32 @@ def test_boxes_rest_on_convex_pieces(toy_environment_in_pieces, drop):
     """A box over the seam of two hulls and one on the floor rest within 1 cm of the surface."""
     heights = drop(toy_environment_in_pieces, [(1.0, 1.0, 0.5), (0.0, 0.0, 0.0)])
     np.testing.assert_allclose(heights, [0.5, 0.0], atol=0.01)
+
+
+def test_boxes_rest_on_clutter(toy_environment, drop, tmp_path):
+    """A box dropped on a thing that a sample put on the floor rests on it; beside it another rests on the floor."""
+    (tmp_path / "pool").mkdir()
+    trimesh.creation.box((0.6, 0.6, 0.25)).export(tmp_path / "pool" / "crate.ply")
+    pool = Pool.read(tmp_path / "pool")
+    crate = Thing("crate.ply", pool.meshes[0].sha256, (-1.0, 0.0, 0.127), 0.4, 1.0, (1.0, 0.0, 0.0))
+    sample = Sample(
+        environment="toy",
+        digest="0",
+        seed=0,
+        index=0,
+        appearance=Appearance(),
+        contact=None,
+        placement=Placement(),
+        spawn=None,
+        camera=CameraChange(),
+        clutter=(crate,),
+    )
+    stage = Usd.Stage.Open(str(toy_environment))
+    apply_to_stage(stage, sample, pool=pool)
+    cluttered = tmp_path / "cluttered.usda"
+    stage.Flatten().Export(str(cluttered))
+    heights = drop(cluttered, [(-1.0, 0.0, 0.252), (0.0, 0.0, 0.0)])
+    np.testing.assert_allclose(heights, [0.252, 0.0], atol=0.01)
 
 
 @pytest.mark.parametrize("made", ["from_text", "from_picture", "by_converting"])
