@@ -20,6 +20,7 @@ from omni_gen3d.checkpoints import digest_files
 from omni_gen3d.config import Preset
 from omni_gen3d.decoder.lyra import LatentGaussianDecoder
 from omni_gen3d.decoder.lyra_inputs import decoder_inputs
+from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import Stages
 from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.official_setup import (
@@ -129,8 +130,15 @@ def imagine_officially(
         if missing < len(shots):
             _log.info("%d of %d trajectories were finished by an earlier run", len(shots) - missing, len(shots))
         make_backend = backend_maker(settings, files, video_steps, plan, options)
-        backends = [make_backend(each) for each in devices[:missing]]
-        latents = imagine_all(backends, shots, store, stages.report)
+        try:
+            backends = [(each, make_backend(each)) for each in devices[:missing]]
+            latents = imagine_all(backends, shots, store, stages.report)
+        except torch.OutOfMemoryError as error:
+            raise InputError(
+                f"the card ran out of memory ({' '.join(str(error).split())[:120]}); something else uses it, or the "
+                "plan is too tight. Give --max-memory a smaller number, so that weights are streamed; the trajectories "
+                "that are finished are kept."
+            ) from error
         del backends
         _free(device)
 

@@ -21,7 +21,7 @@ from omni_gen3d.official_weights import (
 )
 from omni_gen3d.request import OfficialOptions
 from omni_gen3d.tensor_file import refuse_infinities
-from omni_gen3d.video.backend import VideoBackend
+from omni_gen3d.video.backend import VideoBackend, working_on
 from omni_gen3d.video.frames import SanaWmBackend, WanVaceBackend, load_pipeline
 from omni_gen3d.video.gen3c.backend import Gen3cBackend
 from omni_gen3d.video.gen3c.checkpoint import load_network, read_network
@@ -161,6 +161,10 @@ def backend_maker(
 ) -> Callable[[torch.device], VideoBackend]:
     """A function that loads the preset's video model onto a device."""
 
+    def make(device: torch.device) -> VideoBackend:
+        with working_on(device):
+            return gen3c(device) if settings.backend == "gen3c" else frame_backend(device)
+
     def frame_backend(device: torch.device) -> VideoBackend:
         class_name, backend = _FRAME_BACKENDS[settings.backend]
         pipeline = load_pipeline(class_name, files.video, device)
@@ -181,4 +185,4 @@ def backend_maker(
         tokenizer, texts = load_tokenizer(files.tokenizer, device), read_embeddings(files.texts)
         return Gen3cBackend(tokenizer, network, texts, device, dtype, steps, settings.video_guidance)
 
-    return gen3c if settings.backend == "gen3c" else frame_backend
+    return make

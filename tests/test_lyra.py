@@ -217,6 +217,25 @@ def test_an_interrupted_run_goes_on(
     assert torch.equal(first.means, second.means)
 
 
+def test_a_full_card_is_one_clear_error(
+    weights: Path, preset: str, picture: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It says what to do, and what was finished stays."""
+    sampled: list[int] = []
+    real = gen3c_backend.sample
+
+    def crowded(*args: Any, **kwargs: Any) -> torch.Tensor:
+        if len(sampled) == 1:
+            raise torch.OutOfMemoryError("CUDA out of memory.\nTried to allocate 880 MiB.")
+        sampled.append(1)
+        return real(*args, **kwargs)
+
+    monkeypatch.setattr(gen3c_backend, "sample", crowded)
+    with pytest.raises(InputError, match=r"ran out of memory .*880 MiB.*--max-memory"):
+        generate(image=picture, fov_deg=70, out=tmp_path / "env", preset=preset, weights=weights, device="cpu")
+    assert latents_kept(tmp_path) == ["left.safetensors"]
+
+
 def test_prompts_beside_a_picture_must_be_embedded(weights: Path, preset: str, picture: Path, tmp_path: Path) -> None:
     """One that is in the file steers the video; another is refused before anything is loaded, with what to run."""
     arguments: dict[str, Any] = {"image": picture, "fov_deg": 70, "preset": preset, "weights": weights, "device": "cpu"}

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -47,3 +48,8 @@ class VideoBackend(Protocol):
             on_step: Called now and then with the share that is done; may raise to stop.
         """
         ...
+
+
+def working_on(device: torch.device) -> AbstractContextManager[object]:
+    """Make a card the current one of this thread: streams and kernels of libraries start where that is."""
+    return torch.cuda.device(device) if device.type == "cuda" else nullcontext()

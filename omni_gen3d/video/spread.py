@@ -9,7 +9,7 @@ from queue import Empty, SimpleQueue
 
 import torch
 
-from omni_gen3d.video.backend import Shot, VideoBackend
+from omni_gen3d.video.backend import Shot, VideoBackend, working_on
 from omni_gen3d.video.latent_store import LatentStore
 
 
@@ -18,12 +18,15 @@ class _Stopped(Exception):  # noqa: N818 - no error: another worker's failure en
 
 
 def imagine_all(
-    backends: Sequence[VideoBackend], shots: Sequence[Shot], store: LatentStore, report: Callable[[float], None]
+    backends: Sequence[tuple[torch.device, VideoBackend]],
+    shots: Sequence[Shot],
+    store: LatentStore,
+    report: Callable[[float], None],
 ) -> list[torch.Tensor]:
     """Latents of every shot, in order. What the store holds is not imagined again.
 
     Args:
-        backends: One for each device.
+        backends: One for each device, with it.
         shots: The trajectories.
         store: Takes every finished one.
         report: Called with the share of all that is done; may raise to stop, as any failure stops all workers.
@@ -43,11 +46,12 @@ def imagine_all(
             shares[index] = share
             report(sum(shares) / len(shares))
 
-    def work(backend: VideoBackend) -> None:
+    def work(device: torch.device, backend: VideoBackend) -> None:
         try:
             while True:
                 index = waiting.get_nowait()
-                latents = backend.imagine(shots[index], lambda share, index=index: done(index, share))
+                with working_on(device):
+                    latents = backend.imagine(shots[index], lambda share, index=index: done(index, share))
                 store.save(shots[index].name, latents)
                 made[index] = latents
                 done(index, 1.0)
@@ -58,6 +62,6 @@ def imagine_all(
             raise
 
     with ThreadPoolExecutor(max(len(backends), 1)) as pool:
-        for future in [pool.submit(work, backend) for backend in backends]:
+        for future in [pool.submit(work, *backend) for backend in backends]:
             future.result()
     return [latents for latents in made if latents is not None]

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from omni_gen3d.video.backend import Shot
+from omni_gen3d.video.backend import Shot, VideoBackend
 from omni_gen3d.video.latent_store import LatentStore, request_digest
 from omni_gen3d.video.spread import imagine_all
 
@@ -36,6 +36,10 @@ def shots(count: int) -> list[Shot]:
     return [Shot(f"shot {i}", nothing, nothing[0], torch.eye(3), nothing, "", i) for i in range(count)]
 
 
+def on_cpu(*workers: Worker) -> list[tuple[torch.device, VideoBackend]]:
+    return [(torch.device("cpu"), worker) for worker in workers]
+
+
 def seeds(latents: list[torch.Tensor]) -> list[float]:
     return [float(value.flatten()[0]) for value in latents]
 
@@ -45,7 +49,7 @@ def test_every_worker_takes_what_is_next(tmp_path: Path) -> None:
     barrier = threading.Barrier(3)
     workers = [Worker(barrier) for _ in range(3)]
     told: list[float] = []
-    made = imagine_all(workers, shots(6), LatentStore(tmp_path, "d"), told.append)
+    made = imagine_all(on_cpu(*workers), shots(6), LatentStore(tmp_path, "d"), told.append)
     assert seeds(made) == [0, 1, 2, 3, 4, 5]
     assert sorted(name for worker in workers for name in worker.had) == [shot.name for shot in shots(6)]
     assert all(len(worker.had) == 2 for worker in workers)
@@ -57,7 +61,7 @@ def test_what_is_stored_is_not_made_again(tmp_path: Path) -> None:
     store = LatentStore(tmp_path, "d")
     store.save("shot 1", torch.full((16, 2, 2, 2), 7.0))
     worker = Worker()
-    assert seeds(imagine_all([worker], shots(3), store, lambda share: None)) == [0, 7, 2]
+    assert seeds(imagine_all(on_cpu(worker), shots(3), store, lambda share: None)) == [0, 7, 2]
     assert worker.had == ["shot 0", "shot 2"]
     assert seeds(imagine_all([], shots(3), store, lambda share: None)) == [0, 7, 2]
 
@@ -68,7 +72,7 @@ def test_a_failure_stops_the_others_and_keeps_what_is_done(tmp_path: Path) -> No
     store = LatentStore(tmp_path, "d")
     workers = [Worker(barrier, fails_at="shot 2"), Worker(barrier, fails_at="shot 2")]
     with pytest.raises(RuntimeError, match="out of memory"):
-        imagine_all(workers, shots(4), store, lambda share: None)
+        imagine_all(on_cpu(*workers), shots(4), store, lambda share: None)
     assert store.load("shot 0") is not None and store.load("shot 1") is not None
     assert store.load("shot 2") is None
 
@@ -82,7 +86,7 @@ def test_what_reports_may_stop(tmp_path: Path) -> None:
 
     store = LatentStore(tmp_path, "d")
     with pytest.raises(KeyboardInterrupt):
-        imagine_all([Worker()], shots(4), store, report)
+        imagine_all(on_cpu(Worker()), shots(4), store, report)
     assert store.load("shot 1") is not None and store.load("shot 3") is None
 
 
