@@ -187,7 +187,7 @@ def _make_scene(
             sequence = _placed(sequence, anchor, intrinsics.cpu(), unit)
             cameras = transform_cameras(cameras, anchor.rotation, anchor.translation, unit)
         with stages.stage(f"motion{label}"):
-            splits.append(split_sequence(sequence, cameras))
+            splits.append(split_sequence(sequence, cameras, frames[:, :count].cpu()))
         first_cameras = first_cameras or cameras
     assert first_cameras is not None
     with stages.stage("parts"):

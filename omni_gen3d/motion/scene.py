@@ -15,14 +15,15 @@ from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence,
 MAX_PARTS = 16
 
 
-def dynamic_scene(sequence: GaussianSequence, cameras: Cameras) -> DynamicScene:
+def dynamic_scene(sequence: GaussianSequence, cameras: Cameras, film: torch.Tensor | None = None) -> DynamicScene:
     """Take a levelled, metric sequence apart.
 
     Args:
         sequence: Z-up, floor at z = 0, the same Gaussians in the same order at every time.
         cameras: Cameras that stand in the scene at every time; the first is always asked what it sees through.
+        film: See ``split_sequence``.
     """
-    return assemble_scene([split_sequence(sequence, cameras)], sequence.frames_per_second)
+    return assemble_scene([split_sequence(sequence, cameras, film)], sequence.frames_per_second)
 
 
 def assemble_scene(windows: Sequence[Split], frames_per_second: float) -> DynamicScene:

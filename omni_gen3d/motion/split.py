@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from scipy import ndimage
 
 from omni_gen3d.mesh.sampling import spread_cameras
@@ -25,6 +26,8 @@ _MARGIN_M, _MARGIN_SHARE = 0.08, 0.04
 _MIN_OPACITY, _FADED_SHARE = 0.1, 0.5
 # Times at which a place must be seen through, as a share of all, before it counts as left.
 _LEFT_SHARE = 0.12
+# A pixel of a film, averaged with its neighbours, shows something else when a channel differs by this [of 2].
+_OTHER_COLOR = 0.06
 # A Gaussian has a place where it stands still at this share of the times at which it is there, and of all times.
 _AT_REST_SHARE, _LASTING_SHARE = 0.5, 0.3
 
@@ -43,12 +46,14 @@ class Split:
 
 
 @torch.no_grad()
-def split_sequence(sequence: GaussianSequence, cameras: Cameras) -> Split:
+def split_sequence(sequence: GaussianSequence, cameras: Cameras, film: torch.Tensor | None = None) -> Split:
     """Take a sequence apart.
 
     Args:
         sequence: Metric, the same Gaussians in the same order at every time; what is not there is transparent.
         cameras: Cameras that stand in the scene at every time; the first is always asked.
+        film: What the first camera filmed at each time, in [-1, 1], shape ``(3, T, H, W)``. Where its picture stays, a
+            depth that wavers moves nothing.
     """
     frames = sequence.frames
     means = torch.stack([frame.means for frame in frames])
@@ -60,7 +65,7 @@ def split_sequence(sequence: GaussianSequence, cameras: Cameras) -> Split:
     if len(chosen):
         views = spread_cameras(cameras, _NUM_VIEWS)
         depths = np.stack([_depth_maps(frame, views) for frame in frames])
-        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views)
+        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, film)
 
     at_rest = alive & ~moving
     has_place = at_rest.sum(0) >= (_AT_REST_SHARE * alive.sum(0)).clamp(min=_LASTING_SHARE * len(frames))
@@ -95,10 +100,13 @@ def _depth_maps(frame: Gaussians, views: Cameras) -> np.ndarray:
     return ndimage.minimum_filter(depth, size=(1, 3, 3))
 
 
-def _moving(means: torch.Tensor, alive: torch.Tensor, depths: np.ndarray, views: Cameras) -> torch.Tensor:
+def _moving(
+    means: torch.Tensor, alive: torch.Tensor, depths: np.ndarray, views: Cameras, film: torch.Tensor | None
+) -> torch.Tensor:
     """At which times each Gaussian is where it does not stay, ``(T, N)``.
 
-    It is so at time t when at enough other times it is gone from its place at t, and that place is seen through.
+    It is so at time t when at enough other times it is gone from its place at t, that place is seen through, and the
+    film, where it shows the place, shows something else there.
     """
     num_times = len(means)
     maps = torch.from_numpy(depths)
@@ -110,6 +118,8 @@ def _moving(means: torch.Tensor, alive: torch.Tensor, depths: np.ndarray, views:
     )
     camera = torch.arange(len(views))[None, :, None].expand_as(z)
     left = torch.zeros_like(alive, dtype=torch.long)
+    smooth = None if film is None else F.avg_pool2d(film.transpose(0, 1), 3, 1, 1).permute(0, 2, 3, 1)
+    shown = None if smooth is None else smooth[torch.arange(num_times)[:, None], row[:, 0], column[:, 0]]
     for other in range(num_times):
         seen = maps[other][camera, row, column]
         through = inside & (seen > z + _margin(z))
@@ -117,6 +127,9 @@ def _moving(means: torch.Tensor, alive: torch.Tensor, depths: np.ndarray, views:
         votes = through.sum(1) > blocked.sum(1)
         reach = _margin((means[other] - views.positions[0]).norm(dim=-1))
         gone = ~alive[other] | ((means - means[other]).norm(dim=-1) > reach)
+        if smooth is not None and shown is not None:
+            elsewhere = ~inside[:, 0] | ((smooth[other][row[:, 0], column[:, 0]] - shown).abs().amax(-1) > _OTHER_COLOR)
+            gone &= elsewhere
         left += votes & gone
     return alive & (left >= needed)
 
@@ -148,7 +161,7 @@ def _median(frames: tuple[Gaussians, ...], counts: torch.Tensor, chosen: torch.T
     mean = torch.where(mean.norm(dim=-1, keepdim=True) > 1e-3, mean, reference)
     return Gaussians(
         means=median("means"),
-        quats=torch.nn.functional.normalize(mean, dim=-1),
+        quats=F.normalize(mean, dim=-1),
         scales=median("scales"),
         opacities=median("opacities"),
         sh=median("sh"),

@@ -52,3 +52,18 @@ def test_a_still_scene_has_no_moving_part(moving_world):
     assert len(split.static) == count and not any(map(len, split.moving))
     assert find_tracks(split.moving) == []
     assert torch.equal(gaussians_at(split.static, 3).means, split.static.means)
+
+
+def test_a_film_that_stays_moves_nothing(moving_world):
+    """Where the film shows the wagon all is as without it; where the film stays the same nothing moves, whatever the
+    depth says."""
+    world = moving_world("fading")
+    drawn = [render(frame, world.cameras[[0]]).color[0] for frame in world.sequence.frames]
+    film = 2 * torch.stack(drawn).permute(3, 0, 1, 2) - 1
+    split = split_sequence(world.sequence, world.cameras, film)
+    assert min(map(len, split.moving)) > 700
+    still = film[:, :1].expand_as(film)
+    # What is there for one time only still belongs to nothing that stands still.
+    count = [len(moving) for moving in split_sequence(world.sequence, world.cameras, still).moving]
+    following = moving_world("following")
+    assert len(split_sequence(following.sequence, following.cameras, still).moving[4]) < 0.2 * min(count)
