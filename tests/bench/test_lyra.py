@@ -39,11 +39,11 @@ def test_measures_gen3c_on_a_toy(monkeypatch: pytest.MonkeyPatch) -> None:
     """A row for the pass as it is and for each speed-up, minutes projected from it, and a check for each figure."""
     monkeypatch.setattr("omni_gen3d.bench.clock.REPEATS", 1)
     told: list[str] = []
-    sizes = {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "mlp_ratio": 2.0}
+    sizes: dict[str, Any] = {"num_attention_heads": 2, "attention_head_dim": 24, "num_layers": 2, "mlp_ratio": 2.0}
     sizes |= {"text_embed_dim": 32, "adaln_lora_dim": 8, "max_size": (8, 16, 16)}
-    toy = {"views": 1, "frames": 9, "width": 32, "height": 32, "scan_tokens": [16]}
+    toy: dict[str, Any] = {"views": 1, "frames": 9, "width": 32, "height": 32, "scan_tokens": [16]}
     report = bench_lyra(device=torch.device("cpu"), gen3c_sizes=sizes, tell=told.append, **toy)
-    rows = {str(row["what"]): row for row in report.rows}
+    rows: dict[str, Any] = {str(row["what"]): row for row in report.rows}
     passes = ["diffusers as it is", "cuDNN attention", "step cache, skipped", "float8 weights"]
     for row in [*(rows[f"GEN3C pass, {name}"] for name in passes), rows["GEN3C step, compiled"]]:
         assert row["minutes"] == pytest.approx(35 * row["step_s"] / 60)
