@@ -245,13 +245,16 @@ class Model:
             return
 
         def take(call: Call) -> None:
+            self.message = ""
             if call.result is None:
                 self._fail(call)
             else:
                 self._found = tuple(call.result["ids"])
             self._touch(gallery=True)
 
-        self._ask("search", {"words": words}, take)
+        self._say("Searching ...")
+        if self._ask("search", {"words": words}, take) is None:
+            self._say("")
 
     def select(self, id_: str) -> None:
         self.selected = id_
@@ -285,12 +288,17 @@ class Model:
         """Have a worker write the layer of a sample, see ``worker.tasks.Variation``."""
 
         def take(call: Call) -> None:
+            self.message = ""
             if call.result is None:
                 self._fail(call)
             then(call)
             self._touch()
 
-        return self._ask("vary", values, take)
+        self._say("Drawing another look ...")
+        call = self._ask("vary", values, take)
+        if call is None:
+            self._say("")
+        return call
 
     def render(self, values: dict[str, Any], then: Callable[[Call], None]) -> Call | None:
         """Have a worker draw a picture, see ``worker.viewing.View``."""
@@ -365,6 +373,10 @@ class Model:
             return
         self.entries = tuple(_entry_of(values) for values in call.result["entries"])
         self._touch(gallery=True)
+
+    def _say(self, message: str) -> None:
+        self.message = message
+        self._touch()
 
     def _touch(self, *, gallery: bool = False) -> None:
         self.revision += 1
