@@ -48,7 +48,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     "view_commands": FOUNDATION | STAGES | {"console"},
     "filming": FOUNDATION | STAGES | {"finishing", "pipeline", "placing"},
     "envs": FOUNDATION | STAGES | {"console", "finishing", "pipeline"},
-    "worker": FOUNDATION | STAGES | {"__init__", "envs", "pipeline"},
+    "worker": FOUNDATION | STAGES | {"__init__", "envs", "finishing"},
     # What runs inside Kit, whose Python has neither torch nor numpy.
     "kit": {"errors", "request", "envs", "worker"},
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "envs"},

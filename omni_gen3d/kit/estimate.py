@@ -32,19 +32,23 @@ class Estimate:
             seconds: Length of each stage in the order in which they come.
             now: When it began [s].
         """
-        self._seconds = dict(seconds)
+        self._stages = list(seconds.items())
+        self._at = -1
         self._began = now
         self.fraction = 0.0
         self.seconds_left: float | None = None
 
     def advance(self, stage: str, done: float, now: float) -> None:
         """Take into account that ``done`` of ``stage`` is done; the share never falls."""
-        if stage not in self._seconds:
-            self._seconds[stage] = _UNKNOWN_S
-        names = list(self._seconds)
-        before = sum(self._seconds[name] for name in names[: names.index(stage)])
-        total = sum(self._seconds.values())
-        worked = before + min(max(done, 0.0), 1.0) * self._seconds[stage]
+        names = [name for name, _ in self._stages]
+        if stage not in names:
+            self._at += 1
+            self._stages.insert(self._at, (stage, _UNKNOWN_S))
+        else:
+            self._at = names.index(stage)
+        before = sum(seconds for _, seconds in self._stages[: self._at])
+        total = sum(seconds for _, seconds in self._stages)
+        worked = before + min(max(done, 0.0), 1.0) * self._stages[self._at][1]
         self.fraction = max(self.fraction, worked / total)
         pace = (now - self._began) / worked if worked > _TELLING_S else 1.0
         self.seconds_left = max(0.0, (total - worked) * pace)

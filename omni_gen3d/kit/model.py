@@ -17,7 +17,7 @@ from omni_gen3d.kit.estimate import USUAL_S, Estimate, in_words
 from omni_gen3d.kit.interpreter import NoInterpreterError
 from omni_gen3d.kit.process import Call, WorkerProcess
 from omni_gen3d.request import COLLISIONS, Collision, Device, check_collider, check_request
-from omni_gen3d.worker.protocol import Failure
+from omni_gen3d.worker.protocol import VIDEO_SUFFIXES, Failure
 
 DEVICES = tuple(device.value for device in Device)
 COLLIDERS = COLLISIONS
@@ -57,7 +57,7 @@ class Form:
         check_request(self.prompt, image=picture, fov_deg=None, seed=self.seed, steps=None)
         check_collider(self.collision, self.robot_radius)
         if picture is not None and not Path(picture).expanduser().is_file():
-            raise InputError(f"the picture {picture} is not a file; choose or drop another one, or clear the field.")
+            raise InputError(f"the file {picture} does not exist; choose or drop another one, or clear the field.")
         return {
             "prompt": self.prompt.strip(),
             "input": None if picture is None else str(Path(picture).expanduser()),
@@ -96,7 +96,7 @@ class Model:
         self._generator: WorkerProcess | None = None
         self._generation: Call | None = None
         self._estimate: Estimate | None = None
-        self._seconds: dict[tuple[str, str], dict[str, float]] = {}
+        self._seconds: dict[tuple[str, str, bool], dict[str, float]] = {}
         self._draws: dict[str, int] = {}
         self._leaving: list[threading.Thread] = []
 
@@ -191,7 +191,7 @@ class Model:
             return None
         self.message = ""
         self._generator = generator
-        kind = form.preset, form.device
+        kind = form.preset, form.device, form.input.lower().endswith(VIDEO_SUFFIXES)
         self._estimate = Estimate(self._seconds.get(kind, USUAL_S), time.monotonic())
         collision, labels, add = form.collision, form.labels, form.add_to_stage
 
@@ -202,7 +202,7 @@ class Model:
                 self._ask("models", {}, self._take_models)  # a writer that was killed left a folder
                 return
             result = call.result
-            self._seconds[kind] = {**USUAL_S, **result["timings_s"]}
+            self._seconds[kind] = {"load libraries": USUAL_S["load libraries"], **result["timings_s"]}
             entry = _entry_of(result["entry"])
             self.selected = entry.id
             if self._found is not None:

@@ -6,10 +6,11 @@ import errno
 import shutil
 from collections.abc import Callable
 from dataclasses import dataclass
-from functools import cache
+from functools import cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import omni_gen3d
 from omni_gen3d.envs.plain import from_plain
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import Collision, Device
@@ -18,6 +19,7 @@ from omni_gen3d.worker.protocol import VIDEO_SUFFIXES
 if TYPE_CHECKING:
     from omni_gen3d.envs.randomize import Randomization
     from omni_gen3d.envs.registry import Registry
+    from omni_gen3d.finishing import GeneratedEnvironment
     from omni_gen3d.worker.serving import Job
     from omni_gen3d.worker.viewing import Viewer
 
@@ -29,7 +31,7 @@ _MIN_FREE_BYTES = 64 * 2**20
 class Generation:
     """A request for a new environment, see ``omni_gen3d.generate``.
 
-    ``input`` is a picture; ``weights`` counts for presets of the official family, the others bring their own.
+    ``input`` is a picture or a film; ``weights`` counts for presets of the official family, the others bring their own.
     """
 
     prompt: str = ""
@@ -106,25 +108,19 @@ def generate_entry(values: dict[str, Any], job: Job) -> dict[str, Any]:
     registry.home.create()
     if shutil.disk_usage(registry.home.directory).free < _MIN_FREE_BYTES:
         raise InputError(_disk_is_full(registry))
-    if request.input is not None and Path(request.input).suffix.lower() in VIDEO_SUFFIXES:
-        raise InputError(f"{request.input} is a video; so far only pictures can be generated from.")
     job.progress("load libraries", 0.0)
-    from omni_gen3d.config import load_preset
-    from omni_gen3d.pipeline import generate
-
+    make = _maker(request)
     job.progress("load libraries", 1.0)
     try:
         with registry.receiving() as receipt:
-            made = generate(
-                request.prompt or None,
-                image=request.input,
+            made = make(
+                prompt=request.prompt or None,
                 out=receipt.folder,
                 seed=request.seed,
                 preset=request.preset,
                 device=request.device,
                 collision=request.collision,
                 robot_radius=request.robot_radius,
-                weights=request.weights if load_preset(request.preset).family == "lyra" else None,
                 progress=job.progress,
                 cancelled=job.cancelled,
             )
@@ -138,6 +134,16 @@ def generate_entry(values: dict[str, Any], job: Job) -> dict[str, Any]:
         "warnings": list(made.warnings),
         "timings_s": made.timings_s,
     }
+
+
+def _maker(request: Generation) -> Callable[..., GeneratedEnvironment]:
+    """What generates from the request's input; loads it."""
+    from omni_gen3d.config import load_preset
+
+    if request.input is not None and request.input.lower().endswith(VIDEO_SUFFIXES):
+        return partial(omni_gen3d.generate_from_video, request.input)
+    weights = request.weights if load_preset(request.preset).family == "lyra" else None
+    return partial(omni_gen3d.generate, image=request.input, weights=weights)
 
 
 def _disk_is_full(registry: Registry) -> str:

@@ -217,7 +217,7 @@ def test_a_broken_picture_is_named(desk: Any, library: Path, tmp_path: Path) -> 
     """A file that only looks like a picture is refused in words; one that does not exist is refused at once."""
     desk.type(desk.window.input_field, str(tmp_path / "absent.png"))
     desk.click(desk.window.generate_button)
-    assert "absent.png is not a file" in desk.window.error_label.text
+    assert "absent.png does not exist" in desk.window.error_label.text
     desk.click(desk.window.clear_button)
     picture = tmp_path / "broken.png"
     picture.write_bytes(b"\x89PNG\r\n\x1a\n" + bytes(200))

@@ -23,8 +23,10 @@ def test_share_and_time_left_follow_the_stages():
 
 
 def test_the_share_never_falls():
-    """A stage that nobody knew, or one that starts again, holds the bar where it is."""
+    """A stage that nobody knew comes after the last one seen; one that starts again holds the bar where it is."""
     estimate = Estimate(SECONDS, now=0.0)
+    estimate.advance("unknown", 0.5, 0.5)
+    assert estimate.fraction == pytest.approx(0.5 / 11)
     estimate.advance("b", 1.0, 8.0)
     before = estimate.fraction
     estimate.advance("unheard of", 0.0, 9.0)

@@ -100,7 +100,7 @@ def test_a_lost_librarian_is_replaced(model: Model) -> None:
         (Form(), "prompt is empty"),
         (Form(prompt="a room", seed=-1), "seed is -1"),
         (Form(prompt="a room", robot_radius=0.0), "radius"),
-        (Form(input="/absent/picture.png"), "/absent/picture.png is not a file"),
+        (Form(input="/absent/picture.png"), "/absent/picture.png does not exist"),
     ],
 )
 def test_a_form_that_cannot_be_answered_starts_nothing(model: Model, form: Form, message: str) -> None:
