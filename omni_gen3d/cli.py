@@ -48,7 +48,7 @@ app.add_typer(lyra_app, name="lyra")
 
 MAX_SLUG_CHARS = 48
 # Importing torch and OpenUSD makes hundreds of thousands of objects that stay: looking for garbage among them after
-# every 700 costs a sixth of the start.
+# every 700 costs a tenth of the start.
 _OBJECTS_BETWEEN_COLLECTIONS = 100_000
 JsonOption = Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")]
 RegisterOption = Annotated[
