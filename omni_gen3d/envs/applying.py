@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -58,15 +59,25 @@ def apply_to_gaussians(gaussians: Gaussians, sample: Sample) -> Gaussians:
 
 def apply_to_cameras(cameras: Cameras, change: CameraChange) -> Cameras:
     """Cameras with the lens and the pose of the sample: all are moved alike, each in its own frame."""
+    return change_cameras(cameras, [change])
+
+
+def change_cameras(cameras: Cameras, changes: Sequence[CameraChange]) -> Cameras:
+    """Cameras with changed lenses and poses, one change each or one for all."""
+
+    def column(name: str) -> torch.Tensor:
+        return torch.tensor([getattr(change, name) for change in changes], dtype=torch.float64)
+
     intrinsics = cameras.intrinsics.clone()
-    intrinsics[:, (0, 1), (0, 1)] *= change.focal_scale
+    intrinsics[:, (0, 1), (0, 1)] *= column("focal_scale").to(intrinsics)[:, None]
     size = intrinsics.new_tensor([cameras.width, cameras.height])
-    intrinsics[:, :2, 2] += size * intrinsics.new_tensor(change.principal_shift)
-    x, y, z = change.rotation
-    generator = torch.tensor([[0, -z, y], [z, 0, -x], [-y, x, 0]], dtype=torch.float64)
-    moved = torch.eye(4, dtype=torch.float64)
-    moved[:3, :3] = torch.linalg.matrix_exp(generator)
-    moved[:3, 3] = torch.tensor(change.position, dtype=torch.float64)
+    intrinsics[:, :2, 2] += size * column("principal_shift").to(intrinsics)
+    x, y, z = column("rotation").T
+    zero = torch.zeros_like(x)
+    generator = torch.stack([zero, -z, y, z, zero, -x, -y, x, zero], -1).reshape(-1, 3, 3)
+    moved = torch.eye(4, dtype=torch.float64).repeat(len(changes), 1, 1)
+    moved[:, :3, :3] = torch.linalg.matrix_exp(generator)
+    moved[:, :3, 3] = column("position")
     world_to_camera = torch.linalg.inv(moved).to(cameras.world_to_camera) @ cameras.world_to_camera
     return replace(cameras, intrinsics=intrinsics, world_to_camera=world_to_camera)
 

@@ -247,16 +247,34 @@ def draw(
         InputError: No environment is wanted, a number is negative, or clutter is wanted without a pool or in an
             environment without a floor.
     """
-    import numpy as np
+    return draw_among(ranges, eligible(ranges, environments), seed=seed, index=index)
 
-    if seed < 0 or index < 0:
-        raise InputError(f"the seed is {seed} and the index {index}; both must be at least 0.")
+
+def eligible(ranges: Randomization, environments: Sequence[Description]) -> list[Any]:
+    """The environments that ``ranges`` wants, in the order that draws refer to.
+
+    Raises:
+        InputError: There is none.
+    """
     wanted = sorted((entry for entry in environments if ranges.environments.accepts(entry)), key=lambda entry: entry.id)
     if not wanted:
         raise InputError(
             f"none of {len(environments)} environments is wanted by {ranges.environments}; add some to the library or "
             "ask for less."
         )
+    return wanted
+
+
+def draw_among(ranges: Randomization, wanted: Sequence[Description], *, seed: int, index: int) -> Sample:
+    """What ``draw`` draws, from environments that ``eligible`` returned: for many draws from the same ones.
+
+    Raises:
+        InputError: A number is negative.
+    """
+    import numpy as np
+
+    if seed < 0 or index < 0:
+        raise InputError(f"the seed is {seed} and the index {index}; both must be at least 0.")
     # A stream for each part: a range that is added to one leaves the others' draws alone.
     choice, spawn, appearance, contact, placement, camera, motion, light, clutter = np.random.default_rng(
         (seed, index)

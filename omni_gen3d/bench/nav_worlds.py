@@ -1,0 +1,49 @@
+"""The worlds that robots are trained and tested in: in the library under a tag, generated where they are missing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from omni_gen3d.envs.entry import Entry, Filter
+from omni_gen3d.envs.registry import Registry
+from omni_gen3d.errors import InputError
+
+TAG = "bench-nav"
+PROMPTS = (
+    "a small warehouse with pallets and a concrete floor",
+    "a narrow corridor with doors",
+    "an office with desks and chairs",
+    "a living room with a sofa and a wooden floor",
+    "a warehouse with shelves along the wall",
+    "a bright room with tables",
+    "a storage room with boxes",
+    "a workshop with a tiled floor",
+)
+_FIRST_SEED, _NUM_SEEDS = 3, 40
+# Floor on which the centre of a robot of 0.25 m radius can be [m2]; some worlds show little more than a wall.
+_ROOMY_M2 = 1.25
+
+
+def nav_worlds(registry: Registry, count: int, *, device: str, report: Callable[[str], None]) -> list[Entry]:
+    """The first ``count`` roomy worlds of the series of prompts and seeds; what is missing is generated and registered.
+
+    Raises:
+        InputError: The library cannot be written, or too few worlds of the series are roomy.
+    """
+    known = {(entry.prompt, entry.seed): entry for entry in registry.entries(Filter(tags=(TAG,)))}
+    roomy: list[Entry] = []
+    for prompt, seed in ((prompt, seed) for seed in range(_FIRST_SEED, _FIRST_SEED + _NUM_SEEDS) for prompt in PROMPTS):
+        if len(roomy) == count:
+            return roomy
+        entry = known.get((prompt, seed))
+        if entry is None:
+            # It loads what a machine that was given finished worlds need not have.
+            from omni_gen3d.pipeline import generate
+
+            report(f"{len(roomy)} of {count} worlds; generating '{prompt}', seed {seed}")
+            with registry.receiving(tags=[TAG]) as receipt:
+                generate(prompt, out=receipt.folder, seed=seed, device=device)
+            entry = receipt.entry
+        if (entry.scores.get("traversable_area_m2") or 0.0) >= _ROOMY_M2:
+            roomy.append(entry)
+    raise InputError(f"only {len(roomy)} worlds of the whole series are roomy enough; {count} are needed.")

@@ -1,0 +1,147 @@
+"""Where a robot may be sent in an environment: goals on its traversable floor, and how far every place is from each.
+
+Distances are those of the way around obstacles, over eight neighbours on the occupancy map, so a goal behind a wall is
+as far as it is to drive. Goals and starts always belong to one connected piece of the floor.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from scipy import ndimage
+from scipy.sparse import csr_matrix
+from scipy.sparse.csgraph import dijkstra
+
+from omni_gen3d.envs.occupancy import FREE, OccupancyMap
+from omni_gen3d.errors import InputError
+from omni_gen3d.mesh.sampling import farthest_points
+
+# Half of the eight neighbours; the others are their opposites.
+_STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))
+
+
+@dataclass(frozen=True)
+class Course:
+    """Goals of one environment and the ways to them, in the environment's frame.
+
+    Attributes:
+        goals: Positions [m], shape ``(G, 2)``.
+        starts: Positions from which a goal is as far as asked for, one array ``(S, 2)`` for each goal [m].
+        distance: Length of the way from the middle of each cell to each goal [m], shape ``(G, X, Y)``, float32; where
+            a robot's centre cannot be, that of the nearest place where it can.
+        origin: The low corner of cell (0, 0) [m].
+        resolution: Edge of a cell [m].
+    """
+
+    goals: np.ndarray
+    starts: tuple[np.ndarray, ...]
+    distance: np.ndarray
+    origin: tuple[float, float]
+    resolution: float
+
+
+def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_goals: int = 24) -> Course | None:
+    """Choose goals spread over the free cells of a map that was drawn for the robot's radius.
+
+    Args:
+        plan: See ``occupancy_map``; its ``robot_radius`` must be the robot's.
+        goal_distance: Shortest and longest way from a start to its goal [m].
+        max_goals: At most so many.
+
+    Returns:
+        None where no two places are connected by such a way.
+    """
+    cells = np.argwhere(plan.cells == FREE)
+    if len(cells) == 0:
+        return None
+    # The roomiest cell first, then always the one farthest from those chosen: spread, and the same every time.
+    room = np.asarray(ndimage.distance_transform_edt(np.pad(plan.cells == FREE, 1)))[1:-1, 1:-1]
+    first = int(room[tuple(cells.T)].argmax())
+    chosen = farthest_points(cells.astype(np.float64), max_goals, first)
+    ways = dijkstra(_neighbours(cells, plan.cells.shape), indices=chosen) * plan.resolution
+    low, high = goal_distance
+    eligible = (ways >= low) & (ways <= high)
+    kept = eligible.any(1)
+    if not kept.any():
+        return None
+    corner = cells.min(0)
+    shape = cells.max(0) - corner + 1
+    fields = np.full((int(kept.sum()), *shape), np.inf, np.float32)
+    x, y = (cells - corner).T
+    fields[:, x, y] = ways[kept]
+    for i in range(len(fields)):
+        away = ~np.isfinite(fields[i])
+        nearest = ndimage.distance_transform_edt(away, return_distances=False, return_indices=True)
+        fields[i] = fields[i][tuple(np.asarray(nearest))]
+    middles = np.array(plan.origin) + (cells + 0.5) * plan.resolution
+    return Course(
+        goals=middles[chosen[kept]],
+        starts=tuple(middles[mask] for mask in eligible[kept]),
+        distance=fields,
+        origin=(
+            plan.origin[0] + int(corner[0]) * plan.resolution,
+            plan.origin[1] + int(corner[1]) * plan.resolution,
+        ),
+        resolution=plan.resolution,
+    )
+
+
+def _neighbours(cells: np.ndarray, shape: tuple[int, ...]) -> csr_matrix:
+    """Graph of free cells, its edges as long as cells are apart [cells]."""
+    number = np.full(np.array(shape) + 2, -1)
+    x, y = cells.T + 1
+    number[x, y] = np.arange(len(cells))
+    rows, columns, lengths = [], [], []
+    for dx, dy in _STEPS:
+        other = number[x + dx, y + dy]
+        there = other >= 0
+        rows.append(np.flatnonzero(there))
+        columns.append(other[there])
+        lengths.append(np.full(int(there.sum()), math.hypot(dx, dy)))
+    row, column, length = (np.concatenate(parts) for parts in (rows, columns, lengths))
+    one_way = csr_matrix((length, (row, column)), shape=(len(cells), len(cells)))
+    return one_way + one_way.T
+
+
+class Ways:
+    """The ways of many courses, looked up for many robots at once on a device."""
+
+    def __init__(self, courses: Sequence[Course], device: torch.device) -> None:
+        sizes = [course.distance.size for course in courses]
+        self._fields = torch.from_numpy(np.concatenate([course.distance.ravel() for course in courses])).to(device)
+        self._first = torch.tensor(np.cumsum([0, *sizes[:-1]]), device=device)
+        self._shape = torch.tensor([course.distance.shape[1:] for course in courses], device=device)
+        self._origin = torch.tensor([course.origin for course in courses], dtype=torch.float32, device=device)
+        self._resolution = torch.tensor([course.resolution for course in courses], dtype=torch.float32, device=device)
+
+    def length(self, world: torch.Tensor, goal: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Length of the way that is left [m], shape ``(N,)``.
+
+        Args:
+            world: Which course, ``(N,)``, int64.
+            goal: Which of its goals, ``(N,)``, int64.
+            position: In the environment's frame [m], ``(N, 2)``.
+        """
+        shape = self._shape[world]
+        cell = ((position - self._origin[world]) / self._resolution[world, None]).floor().long()
+        x, y = torch.minimum(cell.clamp(min=0), shape - 1).unbind(-1)
+        return self._fields[self._first[world] + (goal * shape[:, 0] + x) * shape[:, 1] + y]
+
+
+def course_or_refuse(course: Course | None, name: str, goal_distance: tuple[float, float]) -> Course:
+    """The course.
+
+    Raises:
+        InputError: There is none.
+    """
+    if course is None:
+        low, high = goal_distance
+        raise InputError(
+            f"'{name}' has no two places for the robot that are {low:g} to {high:g} m of way apart; take a smaller "
+            "robot or nearer goals, or leave the environment out."
+        )
+    return course

@@ -1,0 +1,153 @@
+"""The navigation environment: what Gymnasium expects, the same bytes for the same seed, and records that replay."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from omni_gen3d.envs.applying import apply_to_cameras, apply_to_gaussians
+from omni_gen3d.envs.entry import Entry
+from omni_gen3d.envs.eyes import RobotCamera
+from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
+from omni_gen3d.envs.randomize import (
+    AppearanceRanges,
+    CameraRanges,
+    ContactRanges,
+    PlacementRanges,
+    Randomization,
+    Range,
+)
+from omni_gen3d.errors import InputError
+from omni_gen3d.geometry import transform_cameras
+from omni_gen3d.render.delegate import SplatRenderDelegate
+from omni_gen3d.usd import read_environment
+from omni_gen3d.usd.splats import author_splats
+from omni_gen3d.usd.stage import new_stage
+
+RANGES = Randomization(
+    appearance=AppearanceRanges(exposure=Range(-0.5, 0.5), hue=Range(-0.3, 0.3), contrast=Range(0.8, 1.0)),
+    contact=ContactRanges(static_friction=Range(0.4, 1.0)),
+    placement=PlacementRanges(scale=Range(0.9, 1.2), yaw=Range(-3.0, 3.0)),
+    camera=CameraRanges(focal_scale=Range(0.9, 1.1), rotation=Range(-0.05, 0.05), position=Range(-0.02, 0.02)),
+)
+TASK = NavTask(depth=True, camera=RobotCamera(size=24), goal_distance=(0.5, 2.5), steps=12)
+
+
+def steer(observation: dict[str, np.ndarray]) -> np.ndarray:
+    """Turn towards the goal and drive."""
+    _, cos, sin, *_ = observation["state"].T
+    return np.stack([np.clip(cos, 0, 1), np.clip(2 * np.arctan2(sin, cos), -1, 1)], -1)
+
+
+def play(env: Gen3DNavEnv, seed: int, steps: int) -> list[Any]:
+    """Everything that a seed and the steering give."""
+    observation, _ = env.reset(seed=seed)
+    told: list[Any] = [(observation,)]
+    for _ in range(steps):
+        observation, *rest, infos = env.step(steer(observation))
+        told.append((observation, *rest, infos.get("final_info")))
+    return told
+
+
+def assert_same(a, b) -> None:
+    if isinstance(a, dict):
+        assert a.keys() == b.keys()
+        for key in a:
+            assert_same(a[key], b[key])
+    elif isinstance(a, tuple | list):
+        for x, y in zip(a, b, strict=True):
+            assert_same(x, y)
+    else:
+        np.testing.assert_array_equal(a, b)
+
+
+def test_a_seed_says_everything_and_records_replay(rooms: list[Entry]) -> None:
+    """Two environments of one seed agree to the byte through resets; the records of one give its first frame again."""
+    env, twin = (Gen3DNavEnv(rooms, 3, task=TASK, randomization=RANGES, device="cpu") for _ in range(2))
+    told = play(env, 7, 14)
+    assert_same(told, play(twin, 7, 14))
+    assert any(step[-1] is not None for step in told[1:])
+    assert env.observation_space.contains(told[0][0]) and env.observation_space.contains(told[-1][0])
+    env.reset(seed=8)
+    frame, _ = env.reset(options={"episodes": list(env.episodes)})
+    again, _ = twin.reset(options={"episodes": list(env.episodes)})
+    assert_same(frame, again)
+    assert len({episode.sample.environment for episode in env.episodes}) > 1
+
+
+def test_steering_reaches_goals_and_forward_hits_walls(rooms: list[Entry]) -> None:
+    """In an almost empty room the steering succeeds most times; going straight on ends in collisions."""
+    env = Gen3DNavEnv(
+        rooms[:1], 4, task=NavTask(goal_distance=(0.5, 2.0), steps=40, camera=RobotCamera(size=8)), device="cpu"
+    )
+    results: dict[str, list[bool]] = {"success": [], "collision": []}
+    observation, _ = env.reset(seed=0)
+    for _ in range(30):
+        observation, reward, terminated, truncated, infos = env.step(steer(observation))
+        if infos:
+            done = infos["_final_info"]
+            assert (done == (terminated | truncated)).all()
+            for name, values in results.items():
+                values += infos["final_info"][name][done].tolist()
+            assert (reward[done & infos["final_info"]["success"]] > 1).all()
+    assert np.mean(results["success"]) > 0.8
+    env.reset(seed=0)
+    hits = 0
+    for _ in range(30):
+        *_, infos = env.step(np.tile([1.0, 0.0], (4, 1)))
+        hits += int(infos["final_info"]["collision"][infos["_final_info"]].sum()) if infos else 0
+    assert hits >= 4
+
+
+def test_a_picture_is_that_of_the_sample_applied_to_splats_and_camera(rooms: list[Entry]) -> None:
+    """A robot sees the delegate's picture of recoloured, placed splats through the sample's camera, to 1/255."""
+    env = Gen3DNavEnv(rooms, 2, task=TASK, randomization=RANGES, device="cpu")
+    seen, _ = env.reset(seed=3)
+    for robot, episode in enumerate(env.episodes):
+        sample = episode.sample
+        environment = next(entry for entry in rooms if entry.id == sample.environment)
+        stage = new_stage("Placed")
+        author_splats(
+            stage, "/Placed/Splats", apply_to_gaussians(read_environment(environment.folder).gaussians, sample)
+        )
+        cos, sin = math.cos(episode.start.yaw), math.sin(episode.start.yaw)
+        turn = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
+        start = torch.tensor([*episode.start.position[:2], 0.0])
+        camera = transform_cameras(apply_to_cameras(TASK.camera.on_robot(), sample.camera), turn, start)
+        with SplatRenderDelegate(stage, "cpu") as delegate:
+            expected = delegate.render(camera).aovs
+        off = np.abs(seen["rgb"][robot] - 255.0 * expected["color"][0].clip(0, 1))
+        # Splats whose colour was cut off at 0 differ where contrast is low.
+        assert np.percentile(off, 95) <= 1.5
+        np.testing.assert_allclose(seen["depth"][robot, ..., 0], expected["depth"][0], rtol=1e-3, atol=2e-3)
+
+
+def test_latency_shows_what_was_seen_before(rooms: list[Entry]) -> None:
+    """With a latency of one step every picture is the one before, but for the first of an episode."""
+    late = Randomization(camera=CameraRanges(latency=Range(0.2, 0.2)))
+    env, prompt = (
+        Gen3DNavEnv(rooms[:1], 2, task=TASK, randomization=ranges, device="cpu") for ranges in (late, Randomization())
+    )
+    for seed in (1, 2):
+        told, fresh = env.reset(seed=seed)[0]["rgb"], prompt.reset(seed=seed)[0]["rgb"]
+        np.testing.assert_array_equal(told, fresh)
+        for _ in range(2):
+            before = fresh
+            told, fresh = (e.step(np.tile([0.2, 0.5], (2, 1)))[0]["rgb"] for e in (env, prompt))
+            np.testing.assert_array_equal(told, before)
+
+
+def test_what_cannot_be_done_is_named(rooms: list[Entry]) -> None:
+    """Too few episodes, an unknown option, and goals farther than the room is wide."""
+    env = Gen3DNavEnv(rooms[:1], 2, task=TASK, device="cpu")
+    env.reset(seed=0)
+    with pytest.raises(InputError, match="1 episodes were given for 2"):
+        env.reset(options={"episodes": env.episodes[:1]})
+    with pytest.raises(InputError, match="allowed is 'episodes'"):
+        env.reset(options={"world": 1})
+    with pytest.raises(InputError, match="50 to 60 m of way apart"):
+        Gen3DNavEnv(rooms[:1], 1, task=NavTask(goal_distance=(50, 60)), device="cpu")
