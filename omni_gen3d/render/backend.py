@@ -10,14 +10,15 @@ from typing import Any, Protocol
 import numpy as np
 import torch
 
+from omni_gen3d.errors import InputError
 from omni_gen3d.render.aovs import Aov, Earlier, PlacedMeshes, draw
 from omni_gen3d.render.cpu import PlacedSplats, SplatArrays, View
 from omni_gen3d.render.detail import group_splats
 from omni_gen3d.render.index import RenderIndex, Rprim
 from omni_gen3d.render.meshes import Lighting, MeshBatch
 from omni_gen3d.render.threads import side_by_side
-from omni_gen3d.render.view import lens_of, pose_of
-from omni_gen3d.types import Gaussians
+from omni_gen3d.render.view import camera_rows, lens_of, pose_of
+from omni_gen3d.types import Cameras, Gaussians
 from omni_gen3d.usd.cameras import Sensor
 
 
@@ -107,8 +108,16 @@ class Backend(Protocol):
         """What is kept of a set of Gaussians."""
         ...
 
+    def rows(self, cameras: Cameras, near: float, far: float) -> torch.Tensor:
+        """Rows of ``view.camera_rows`` on its device."""
+        ...
+
     def draw(self, shot: Shot, index: RenderIndex) -> dict[Aov, Any]:
-        """The pictures of a shot, C of each."""
+        """The pictures of a shot, C of each.
+
+        Raises:
+            InputError: A camera holds what is not finite, a focal length that is not positive or a skew.
+        """
         ...
 
 
@@ -121,6 +130,14 @@ class CpuBackend:
 
     def keep(self, gaussians: Gaussians) -> SplatArrays:
         return SplatArrays.grouped(group_splats(gaussians))
+
+    def rows(self, cameras: Cameras, near: float, far: float) -> torch.Tensor:
+        rows = camera_rows(cameras.world_to_camera.cpu(), cameras.intrinsics.cpu(), near, far)
+        if not torch.isfinite(rows).all():
+            raise InputError("the cameras hold NaN or infinite values; all must be finite.")
+        if (rows[:, 12:14] <= 0).any() or (cameras.intrinsics[:, 0, 1] != 0).any():
+            raise InputError("the cameras' focal lengths must be positive and their skew 0.")
+        return rows
 
     def draw(self, shot: Shot, index: RenderIndex) -> dict[Aov, np.ndarray]:
         rows = shot.cameras.cpu().numpy()

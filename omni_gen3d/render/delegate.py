@@ -31,8 +31,8 @@ MAX_SIDE = 8192
 # All pixels of one call, so that a slip of the size ends in an error and not in the swap file.
 MAX_PIXELS = 1 << 28
 _NEAR_M, _FAR_M = 0.05, 500.0
-# Detail finer than this is merged [pixels]; what bench render measures it to cost in quality is in docs/benchmarks.md.
-DETAIL_PX = 1.5
+# Detail finer than this is merged [pixels]; docs/benchmarks.md has what that costs in quality.
+DETAIL_PX = 2.0
 
 
 @dataclass(frozen=True)
@@ -93,6 +93,8 @@ class SplatRenderDelegate:
         self._index = RenderIndex(stage, purposes, self._drawer.keep)
         self._worlds: dict[tuple[str, bool], World] = {}
         self._roots: tuple[Any, list[str], torch.Tensor] | None = None
+        self._last: tuple[tuple, list[World], list[Lighting]] | None = None
+        self._assigned: tuple[torch.Tensor, int, int] | None = None
 
     def __enter__(self) -> SplatRenderDelegate:
         return self
@@ -163,9 +165,7 @@ class SplatRenderDelegate:
         rows, shape, sensors = self._cameras(cameras, time, size)
         roots, looks_into = self._environments(environments, len(rows))
         self._index.sync(time)
-        for root in roots:
-            if not self._stage.GetPrimAtPath(root):
-                raise InputError(f"environment {root!r} is no prim of the stage.")
+        worlds, lightings = self._worlds_below(roots, with_labels="semantic_id" in aovs)
         moves = "motion" in aovs
         earlier = since.moment if moves and since is not None else None
         if moves and since is not None and (earlier is None or len(earlier.cameras) != len(rows)):
@@ -174,8 +174,8 @@ class SplatRenderDelegate:
             )
         shot = Shot(
             cameras=rows,
-            worlds=[self._world(root, with_labels="semantic_id" in aovs) for root in roots],
-            lightings=[self._lighting(root) for root in roots],
+            worlds=worlds,
+            lightings=lightings,
             looks_into=looks_into,
             size=shape,
             aovs=aovs,
@@ -210,13 +210,17 @@ class SplatRenderDelegate:
         if isinstance(environments, str):
             roots, looks_into = [environments], torch.zeros(cameras, dtype=torch.int32)
         elif len(environments) == 2 and isinstance(environments[1], torch.Tensor):
-            roots, looks_into = list(environments[0]), environments[1].int()
+            roots, looks_into = list(environments[0]), environments[1]
             if looks_into.shape != (cameras,) or not roots:
-                raise InputError(
-                    f"environments assigns {tuple(looks_into.shape)} to {len(roots)} paths; give {cameras}."
-                )
-            if cameras and not 0 <= int(looks_into.min()) <= int(looks_into.max()) < len(roots):
-                raise InputError(f"environments names {len(roots)} paths and assigns others.")
+                raise InputError(f"environments assigns {tuple(looks_into.shape)} to {len(roots)} paths for {cameras}.")
+            # To look into a tensor waits for the device; one that nobody has written to since is not looked into again.
+            known = self._assigned
+            if known is None or known[0] is not looks_into or known[1:] != (looks_into._version, len(roots)):
+                low, high = torch.stack(looks_into.aminmax()).tolist()
+                if not 0 <= low <= high < len(roots):
+                    raise InputError(f"environments assigns paths {low} to {high}; there are {len(roots)}.")
+                self._assigned = (looks_into, looks_into._version, len(roots))
+            looks_into = looks_into.to(self._drawer.device, torch.int32)
             return roots, looks_into
         else:
             if len(environments) != cameras:
@@ -249,15 +253,7 @@ class SplatRenderDelegate:
         if isinstance(cameras, Cameras):
             if (width, height) != (cameras.width, cameras.height):
                 cameras = resize_cameras(cameras, width, height)
-            rows = camera_rows(cameras.world_to_camera, cameras.intrinsics, _NEAR_M, _FAR_M)
-            # One question to the device: what is not finite does not compare either.
-            fine = (
-                (rows.abs() < torch.inf).all() & (rows[:, 12:14] > 0).all() & (cameras.intrinsics[:, 0, 1] == 0).all()
-            )
-            if not fine:
-                if not torch.isfinite(rows).all():
-                    raise InputError("the cameras hold NaN or infinite values; all must be finite.")
-                raise InputError("the cameras' focal lengths must be positive and their skew 0.")
+            rows = self._drawer.rows(cameras, _NEAR_M, _FAR_M)
             return rows, (width, height), []
         metres = self._index.metres
         rows, sensors = [], []
@@ -280,6 +276,17 @@ class SplatRenderDelegate:
         return torch.cat(rows), (width, height), sensors
 
     # ------------------------------------------------------------------------------------------------- drawing
+
+    def _worlds_below(self, roots: Sequence[str], with_labels: bool) -> tuple[list[World], list[Lighting]]:
+        """Worlds and lightings of roots, those of the last call where nothing in the stage has changed since."""
+        state = (tuple(roots), with_labels, self._index.version, self._index.placement)
+        if self._last is None or self._last[0] != state:
+            for root in roots:
+                if not self._stage.GetPrimAtPath(root):
+                    raise InputError(f"environment {root!r} is no prim of the stage.")
+            worlds = [self._world(root, with_labels) for root in roots]
+            self._last = state, worlds, [self._lighting(root) for root in roots]
+        return self._last[1], self._last[2]
 
     def _world(self, root: str, with_labels: bool) -> World:
         """What is below ``root``, put together again only when the index says that it may differ."""

@@ -44,6 +44,7 @@ static inline unsigned __float_as_uint(float value) {
 template <class T, class U> static T atomicAdd(T* at, U value) { T old = *at; *at = old + value; return old; }
 template <class T, class U> static T atomicMin(T* at, U value) { T old = *at; if (value < old) *at = value; return old; }
 template <class T, class U> static T atomicMax(T* at, U value) { T old = *at; if (value > old) *at = value; return old; }
+template <class T, class U> static T atomicOr(T* at, U value) { T old = *at; *at = old | value; return old; }
 static int cudaGetLastError() { return 0; }
 
 namespace fibres {

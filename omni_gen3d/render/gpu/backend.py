@@ -12,12 +12,12 @@ from omni_gen3d.render.aovs import Aov
 from omni_gen3d.render.backend import Moment, Shot, World, places
 from omni_gen3d.render.detail import group_splats
 from omni_gen3d.render.gpu.batch import draw_batch
-from omni_gen3d.render.gpu.library import Library
+from omni_gen3d.render.gpu.library import Library, stream_of
 from omni_gen3d.render.gpu.scene import MeshesAt, ResidentMeshes, ResidentSplats, Scene, SceneWorld, SplatsAt
 from omni_gen3d.render.gpu.sensors import SENSOR_AOVS, draw_with_sensor
 from omni_gen3d.render.index import RenderIndex, Rprim
 from omni_gen3d.render.meshes import Lighting, MeshBatch
-from omni_gen3d.types import Gaussians
+from omni_gen3d.types import Cameras, Gaussians
 
 
 class GpuBackend:
@@ -30,12 +30,22 @@ class GpuBackend:
         self.device, self._library = device, library
         self._meshes: dict[int, tuple[MeshBatch, ResidentMeshes]] = {}
         self._scene: tuple[object, Scene] | None = None
+        self._flaw: torch.Tensor | None = None
 
     def keep(self, gaussians: Gaussians) -> ResidentSplats:
         return ResidentSplats.of(group_splats(gaussians.to(self.device)))
 
+    def rows(self, cameras: Cameras, near: float, far: float) -> torch.Tensor:
+        """Rows of ``view.camera_rows``; what is wrong with them is said when they are drawn."""
+        poses, lenses = cameras.world_to_camera.to(self.device), cameras.intrinsics.to(self.device)
+        if poses.dtype != lenses.dtype or poses.dtype not in (torch.float32, torch.float64):
+            poses, lenses = poses.double(), lenses.double()
+        self._flaw = torch.zeros(1, dtype=torch.int64, device=self.device)
+        stream = stream_of(self.device)
+        return self._library.take_cameras(poses.contiguous(), lenses.contiguous(), near, far, self._flaw, stream)
+
     def draw(self, shot: Shot, index: RenderIndex) -> dict[Aov, torch.Tensor]:
-        to_device = self.device
+        to_device, flaw, self._flaw = self.device, self._flaw, None
         if any(shot.sensors):
             return self._draw_with_sensors(shot, index)
         return draw_batch(  # type: ignore[return-value]
@@ -48,6 +58,7 @@ class GpuBackend:
             background=shot.background,
             pixels=shot.detail,
             earlier=None if shot.since is None else shot.since.cameras.to(to_device),
+            flaw=flaw,
         )
 
     def _draw_with_sensors(self, shot: Shot, index: RenderIndex) -> dict[Aov, torch.Tensor]:

@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from omni_gen3d.errors import InputError
 from omni_gen3d.render.gpu import tables
-from omni_gen3d.render.gpu.library import Library
+from omni_gen3d.render.gpu.library import FLAWS, Library, stream_of
 from omni_gen3d.render.gpu.scene import Scene
 
 # What one round of kernels works on; more cameras take several rounds.
@@ -30,6 +31,7 @@ def draw_batch(
     background: Sequence[float] = (0.0, 0.0, 0.0),
     pixels: float = 0.0,
     earlier: torch.Tensor | None = None,
+    flaw: torch.Tensor | None = None,
 ) -> dict[str, torch.Tensor]:
     """Draw what every camera sees.
 
@@ -43,9 +45,13 @@ def draw_batch(
         background: RGB behind everything.
         pixels: Detail finer than this is merged [pixels]; 0 draws every Gaussian.
         earlier: The cameras from where ``motion`` counts, like ``cameras``; without, it is 0.
+        flaw: Bits of ``library.FLAWS`` about the cameras, int64, shape ``(1,)``; None where they are known to be fine.
 
     Returns:
         By name, ``(C, H, W)`` or with channels behind: float32, ids int32.
+
+    Raises:
+        InputError: A flaw was found.
     """
     width, height = size
     device, count = cameras.device, len(cameras)
@@ -80,6 +86,7 @@ def draw_batch(
             background,
             pixels,
             None if earlier is None else earlier[chosen],
+            flaw,
         )
         if not done:
             middle = (first + last) // 2
@@ -97,10 +104,11 @@ def _draw_round(
     background: Sequence[float],
     pixels: float,
     earlier: torch.Tensor | None,
+    flaw: torch.Tensor | None,
 ) -> bool:
     """Fill pictures; False, and nothing is drawn, where the lists of the tiles would take too much memory."""
     (width, height), count, device = size, len(cameras), cameras.device
-    stream = torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
+    stream = stream_of(device)
     tiles_x, tiles_y = -(-width // tables.TILE), -(-height // tables.TILE)
     area = count * width * height
 
@@ -137,11 +145,17 @@ def _draw_round(
             row[name] = kept[-1].data_ptr()
 
     library.find(call, parts, stream)
-    ends = counts.cumsum(0, dtype=torch.int64)
+    # The flaw rides along, so that the host asks the device one question.
+    ends = memory(len(counts) + 1, torch.int64)
+    torch.cumsum(counts, 0, dtype=torch.int64, out=ends[:-1])
+    ends[-1:] = 0 if flaw is None else flaw
     row["ends"] = ends.data_ptr()
     if any(faces):
         library.draw_meshes(call, *faces, stream)
-    total = int(ends[-1])
+    total, found = ends[-2:].tolist()
+    for bit, message in FLAWS.items():
+        if found & bit:
+            raise InputError(message)
     if total > MAX_KEYS and count > 1:
         return False
     keys = memory(total, torch.int64)

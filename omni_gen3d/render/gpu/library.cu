@@ -17,6 +17,14 @@ int table_size(int table) {
     return sizes[table];
 }
 
+// Rows of cameras from contiguous poses (count, 4, 4) and lenses (count, 3, 3), each of floats or of doubles; `flaw` gets
+// bits: 1 a number that is not finite, 2 a focal length that is not positive or a skew.
+int take_cameras(const void* poses, const void* lenses, int doubles, double near, double far, int count, Camera* rows,
+                 unsigned long long* flaw, void* stream) {
+    LAUNCH(read_cameras, dim3((count + 127) / 128), dim3(128), stream, poses, lenses, doubles, near, far, count, rows, flaw);
+    return cudaGetLastError();
+}
+
 // What the cameras see, and how many entries each tile will have.
 int find(const Call* call, int parts, void* stream) {
     Call first = *call;

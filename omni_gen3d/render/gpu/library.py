@@ -21,6 +21,11 @@ from omni_gen3d.errors import InputError, MissingDependencyError
 from omni_gen3d.render.gpu import tables
 
 SOURCES = Path(__file__).parent
+# What can be wrong with cameras, by the bit that says so.
+FLAWS = {
+    1: "the cameras hold NaN or infinite values; all must be finite.",
+    2: "the cameras' focal lengths must be positive and their skew 0.",
+}
 _FLAGS = ("-O3", "--use_fast_math", "-shared", "-Xcompiler", "-fPIC")
 
 
@@ -43,6 +48,20 @@ class Library:
                 f"{path} lays out its tables otherwise than this version; delete it to have it built again."
             )
 
+    def take_cameras(
+        self, poses: torch.Tensor, lenses: torch.Tensor, near: float, far: float, flaw: torch.Tensor, stream: int
+    ) -> torch.Tensor:
+        """Rows of ``tables.CAMERA``, shape ``(C, 18)``; ``flaw`` gets the bits of ``FLAWS``."""
+        rows = torch.empty(len(poses), 18, dtype=torch.float64, device=poses.device)
+        doubles, count = ctypes.c_int(poses.dtype == torch.float64), ctypes.c_int(len(poses))
+        pointers = [ctypes.c_void_p(tensor.data_ptr()) for tensor in (poses, lenses, rows, flaw)]
+        limits = (ctypes.c_double(near), ctypes.c_double(far))
+        code = self._functions.take_cameras(
+            *pointers[:2], doubles, *limits, count, *pointers[2:], ctypes.c_void_p(stream)
+        )
+        _expect_started("take_cameras", code)
+        return rows
+
     def find(self, call: np.ndarray, parts: int, stream: int) -> None:
         """List what every camera sees, and count the entries of every tile."""
         self._run("find", call, ctypes.c_int(parts), stream)
@@ -58,8 +77,17 @@ class Library:
     def _run(self, name: str, call: np.ndarray, *arguments: ctypes.c_int | int) -> None:
         *numbers, stream = arguments
         code = getattr(self._functions, name)(ctypes.c_void_p(call.ctypes.data), *numbers, ctypes.c_void_p(int(stream)))
-        if code != 0:
-            raise RuntimeError(f"the kernels of '{name}' did not start: CUDA error {code}.")
+        _expect_started(name, code)
+
+
+def _expect_started(name: str, code: int) -> None:
+    if code != 0:
+        raise RuntimeError(f"the kernels of '{name}' did not start: CUDA error {code}.")
+
+
+def stream_of(device: torch.device) -> int:
+    """Address of the stream on which torch works on a device."""
+    return torch.cuda.current_stream(device).cuda_stream if device.type == "cuda" else 0
 
 
 @cache

@@ -76,7 +76,7 @@ def draw_with_sensor(
         near_plane=float(camera[16]),
         far_plane=float(camera[17]),
         packed=False,
-        backgrounds=row((*background, 0.0)),
+        backgrounds=row(background),
         render_mode="RGB+ED",
         with_ut=True,
         with_eval3d=True,

@@ -12,6 +12,30 @@ constexpr int SORTED = 512;    // entries of a tile that are sorted at a time
 constexpr int SLABS = 256;
 constexpr int ABREAST = 8;     // entries whose coverage of a pixel is found together
 
+__global__ void read_cameras(const void* poses, const void* lenses, int doubles, double near, double far, int count,
+                             Camera* rows, u64* flaw) {
+    const int at = blockIdx.x * blockDim.x + threadIdx.x;
+    if (at >= count) return;
+    const auto number = [&](const void* from, long long index) {
+        return doubles ? ((const double*)from)[index] : (double)((const float*)from)[index];
+    };
+    double most = 0;
+    Camera& row = rows[at];
+    for (int k = 0; k < 12; ++k) {
+        row.to_camera[k] = number(poses, 16ll * at + k);
+        most += fabs(row.to_camera[k]);
+    }
+    row.fx = number(lenses, 9ll * at), row.fy = number(lenses, 9ll * at + 4);
+    row.cx = number(lenses, 9ll * at + 2), row.cy = number(lenses, 9ll * at + 5);
+    row.near = near, row.far = far;
+    most += fabs(row.fx) + fabs(row.fy) + fabs(row.cx) + fabs(row.cy);
+    const double skew = number(lenses, 9ll * at + 1);
+    if (!(most < 1e300))
+        atomicOr(flaw, 1ull);
+    else if (!(row.fx > 0 && row.fy > 0) || skew != 0)
+        atomicOr(flaw, 2ull);
+}
+
 // One thread for each splat instance of each camera.
 __global__ void place(Call call) {
     const int at = blockIdx.x * blockDim.x + threadIdx.x;
