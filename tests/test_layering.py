@@ -77,7 +77,7 @@ LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "carb": ("kit/",),
     "isaacsim": ("kit/",),
     "isaaclab": ("envs/",),
-    "newton": ("envs/", "bench/newton_camera.py"),
+    "newton": ("envs/", "bench/newton_camera.py", "bench/drive.py"),
     "ovphysx": ("envs/player.py",),
     "ovstage": (),
     "triton": ("decoder/scan_triton.py",),

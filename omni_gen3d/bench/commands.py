@@ -86,6 +86,27 @@ def registry(
 
 @bench_app.command()
 @reported
+def drive(
+    environment: Annotated[Path, typer.Argument(help="Folder of an environment.")],
+    picture: Annotated[Path, typer.Option(help="PNG or JPEG to write.")],
+    seconds: Annotated[str, typer.Option(help="When pictures are taken, with commas between.")] = "0.3,2.5",
+) -> None:
+    """A wheeled robot that Newton simulates drives through an environment: colour, depth, labels. Takes a minute."""
+    from PIL import Image
+
+    from omni_gen3d.bench.drive import drive as drive_through
+
+    try:
+        moments = tuple(map(float, seconds.split(",")))
+    except ValueError:
+        raise InputError(f"--seconds is {seconds!r}; write numbers with commas between, for example 0.3,2.5.") from None
+    if picture.suffix.lower() not in (".png", ".jpg", ".jpeg"):
+        raise InputError(f"--picture is {str(picture)!r}; its name must end in .png, .jpg or .jpeg.")
+    Image.fromarray(drive_through(environment, moments, (480, 264), tell)).save(picture, quality=88)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,
