@@ -214,12 +214,13 @@ class SplatRenderDelegate:
             if looks_into.shape != (cameras,) or not roots:
                 raise InputError(f"environments assigns {tuple(looks_into.shape)} to {len(roots)} paths for {cameras}.")
             # To look into a tensor waits for the device; one that nobody has written to since is not looked into again.
-            known = self._assigned
-            if known is None or known[0] is not looks_into or known[1:] != (looks_into._version, len(roots)):
+            known, version = self._assigned, 0 if looks_into.is_inference() else looks_into._version
+            same = known is not None and known[0] is looks_into and known[1:] == (version, len(roots))
+            if not same or looks_into.is_inference():
                 low, high = torch.stack(looks_into.aminmax()).tolist()
                 if not 0 <= low <= high < len(roots):
                     raise InputError(f"environments assigns paths {low} to {high}; there are {len(roots)}.")
-                self._assigned = (looks_into, looks_into._version, len(roots))
+                self._assigned = (looks_into, version, len(roots))
             looks_into = looks_into.to(self._drawer.device, torch.int32)
             return roots, looks_into
         else:

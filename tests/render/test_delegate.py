@@ -360,3 +360,29 @@ def test_backends_and_purposes_are_checked(stage) -> None:
             SplatRenderDelegate(stage, "cuda")
     with pytest.raises(InputError, match="proxies"):
         SplatRenderDelegate(stage, "cpu", purposes=("proxies",))
+
+
+def test_halves_samples_and_activity(usd, stage) -> None:
+    """Half attributes show what floats show; sampled positions are interpolated; a deactivated prim is gone."""
+    author_splats(stage, "/Floats", cloud(60))
+    author_splats(stage, "/Halves", cloud(60), half=True)
+    near_wall = wall(2.0)
+    moving = author_splats(stage, "/Moving", near_wall).GetPrim().GetAttribute("positions")
+    for time, x in ((0, 2.0), (10, 3.0)):
+        moved = near_wall.means.numpy() + np.array([x - 2.0, 0, 0], np.float32)
+        moving.Set(usd.Vt.Vec3fArray.FromNumpy(moved), time)
+    outside = camera((3.5, 0.4, 0.2), (0.0, 0.0, 0.0))
+    with SplatRenderDelegate(stage, "cpu") as delegate:
+        floats, halves = (delegate.render(outside, environments=path).aovs["color"] for path in ("/Floats", "/Halves"))
+        assert psnr(halves, floats) >= 50
+        middle = [
+            delegate.render(camera(), time=time, aovs=("depth",), environments="/Moving").aovs["depth"][0, 16, 24]
+            for time in (0, 5, 10)
+        ]
+        np.testing.assert_allclose(middle, [2.0, 2.5, 3.0], atol=1e-3)
+        stage.GetPrimAtPath("/Moving").SetActive(False)
+        names = ("prim_id",)
+        seen = delegate.render(camera(), aovs=names)
+        assert seen.prim_paths.index("/Moving") not in seen.aovs["prim_id"]
+        stage.GetPrimAtPath("/Moving").SetActive(True)
+        assert delegate.render(camera(), time=0, aovs=names).aovs["prim_id"][0, 16, 24] >= 0

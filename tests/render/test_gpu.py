@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from omni_gen3d import geometry
-from omni_gen3d.errors import MissingDependencyError
+from omni_gen3d.errors import InputError, MissingDependencyError
 from omni_gen3d.render import render
 from omni_gen3d.render.aovs import AOVS
 from omni_gen3d.render.cpu import PlacedSplats, SplatArrays, View, draw_splats
@@ -229,3 +229,23 @@ def test_grouping_keeps_every_splat_and_its_mass() -> None:
     widths = torch.tensor([0.05, 0.05, (0.05**2 + 0.005**2) ** 0.5])
     torch.testing.assert_close(merged.scales[0].sort().values, widths, atol=1e-5, rtol=0)
     assert 0.5 < float(merged.opacities[0]) < 0.6
+
+
+def test_what_is_wrong_with_cameras_is_said(stage, on_gpu) -> None:
+    """NaN, a lens turned inside out, skew and an environment that is none are refused, the last also after a change."""
+    author_splats(stage, "/Lab/env_0", cloud(30, 0))
+    eyes = cameras([[3.0, 0.0, 0.5], [0.0, 3.0, 0.5]], 16, 16)
+    index = torch.tensor([0, 0])
+    with on_gpu(stage) as delegate:
+        for entry, value, message in (((0, 2), float("nan"), "NaN"), ((1, 1), -4.0, "focal"), ((0, 1), 0.1, "skew")):
+            lens = eyes.intrinsics.clone()
+            lens[1, entry[0], entry[1]] = value
+            with pytest.raises(InputError, match=message):
+                delegate.render(replace(eyes, intrinsics=lens))
+        delegate.render(eyes, environments=(["/Lab/env_0"], index))
+        index[1] = 3
+        with pytest.raises(InputError, match="paths 0 to 3; there are 1"):
+            delegate.render(eyes, environments=(["/Lab/env_0"], index))
+        with torch.inference_mode():
+            picture = delegate.render(eyes, environments=(["/Lab/env_0"], torch.tensor([0, 0]))).aovs["color"]
+        assert picture.shape == (2, 16, 16, 3)
