@@ -142,7 +142,7 @@ def checks_of(rows: Sequence[dict[str, Value]], device: str) -> list[Check]:
         Check("sync after cameras moved, 256 environments [ms]", only("sync_ms"), "<=", 1.0),
         Check("256 different environments, on the host [GB]", only("host GB"), "<=", 2.0),
         Check(
-            "least quality where a speed is asked for, beside full detail [dB]",
+            "least quality beside full detail, where a speed is asked for [dB]",
             min(qualities, default=None),
             ">=",
             35.0,
