@@ -24,7 +24,7 @@ from omni_gen3d.console import one_line, reported, shown, stage_progress, stop_o
 from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
 from omni_gen3d.lyra_commands import MaxMemoryOption, WeightsOption, lyra_app
-from omni_gen3d.request import DEFAULT_TIMES, MAX_STEPS, Device, check_request
+from omni_gen3d.request import DEFAULT_TIMES, MAX_STEPS, Device, Extent, check_request
 from omni_gen3d.training.commands import eval_app, train_app
 from omni_gen3d.view_commands import EnvironmentArgument, environment_folder, render
 
@@ -107,6 +107,9 @@ def generate(
     steps: Annotated[
         int | None, typer.Option(metavar="N", help=f"Denoising steps, 1 to {MAX_STEPS}. [default: the preset's]")
     ] = None,
+    extent: Annotated[
+        Extent, typer.Option(help="view: what the picture and a step around it see; room: all around, takes longer.")
+    ] = Extent.view,
     count: Annotated[
         int, typer.Option(metavar="N", help="Make so many, with this seed and those after it; see --prompts.")
     ] = 1,
@@ -170,6 +173,7 @@ def generate(
                     preset=preset,
                     device=device.value,
                     steps=steps,
+                    extent=extent.value,
                     weights=weights,
                     max_memory=max_memory,
                     progress=progress,

@@ -28,10 +28,13 @@ class Preset:
         num_frames: Of each trajectory, 8 (T - 1) + 1.
         picture_candidates: First frames made from text, of which the one that shows most floor is taken.
         picture_steps: Noise levels of each.
-        picture_guidance: Classifier-free guidance of the first frame.
+        picture_guidance: Classifier-free guidance of the first frame and of later stations.
+        completion_candidates: Pictures made for each later station of a room; again the one with most floor is taken.
         picture_fov_deg: Horizontal field of view of pictures made from text, as trained.
         video_steps: Noise levels of the trajectories.
-        max_gaussians: The most opaque ones are kept.
+        max_gaussians: The most opaque ones are kept, of the first picture's trajectories.
+        max_station_gaussians: The same of every later station of a room.
+        max_room_gaussians: The same of a room as a whole.
         voxel_size: Of the collision proxy's distance field [m].
         max_faces: Of the collision proxy.
         robot_radius: For which spawn poses are sought [m].
@@ -54,9 +57,12 @@ class Preset:
     picture_candidates: int = 3
     picture_steps: int = 12
     picture_guidance: float = 3.0
+    completion_candidates: int = 2
     picture_fov_deg: float = 67.38
     video_steps: int = 4
     max_gaussians: int = 40_000
+    max_station_gaussians: int = 20_000
+    max_room_gaussians: int = 140_000
     voxel_size: float = 0.05
     max_faces: int = 20_000
     robot_radius: float = 0.25

@@ -19,10 +19,12 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
 from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.placing import ImaginedScene, place_upright
-from omni_gen3d.request import Collision, OfficialOptions, check_collider, check_request, pick_device
+from omni_gen3d.request import Collision, OfficialOptions, check_collider, check_extent, check_request, pick_device
+from omni_gen3d.room import make_room
 from omni_gen3d.types import Cameras, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
+from omni_gen3d.video.exploring import Anchor
 from omni_gen3d.video.ground import find_ground
 from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_picture, picture_from_text
 from omni_gen3d.video.picture import Picture, load_picture
@@ -46,6 +48,7 @@ def generate(
     steps: int | None = None,
     collision: Collision = "mesh",
     robot_radius: float | None = None,
+    extent: str = "view",
     weights: Path | str | None = None,
     max_memory: float | None = None,
     progress: Progress | None = None,
@@ -64,21 +67,25 @@ def generate(
         steps: Denoising steps of the trajectories; the preset's where None.
         collision: The collider that is selected when the environment is opened; ``none`` builds no collider at all.
         robot_radius: For which spawn poses are sought [m]; the preset's where None.
+        extent: ``view`` reaches as far as the picture and a step around its camera see; ``room`` looks all around.
         weights: Folder of the official model's weights (docs/models.md); the hub's cache where None.
         max_memory: What the official model may use of each card [GB]; all that is free where None.
         progress: Called with the stage's name and the share of it that is done.
         cancelled: Polled between steps; True stops the generation.
 
     Raises:
-        InputError: A value or file cannot be used.
+        InputError: A value or file cannot be used, or a room is to grow from a picture that shows no floor.
         CancelledError: ``cancelled`` returned True; nothing was written.
     """
     check_request(prompt, image=image, fov_deg=fov_deg, seed=seed, steps=steps)
+    check_extent(extent)
     check_collider(collision, robot_radius)
     settings = load_preset(preset)
     official = OfficialOptions(None if weights is None else Path(weights), max_memory)
     if settings.family != "lyra" and official != OfficialOptions():
         raise InputError(f"the preset {preset!r} brings its own weights and plan; leave out weights and max_memory.")
+    if settings.family == "lyra" and extent != "view":
+        raise InputError(f"the preset {preset!r} has the extent view alone; the preset mini can make a room.")
     target = check_target(Path(out))
     torch_device = pick_device(device)
     picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
@@ -91,7 +98,7 @@ def generate(
                 prompt or "", picture, settings, torch_device, seed, steps, stages, official
             )
         else:
-            scene, store = _imagine(prompt or "", picture, settings, torch_device, seed, steps, stages), None
+            scene, store = _imagine(prompt or "", picture, settings, torch_device, seed, steps, extent, stages), None
         with stages.stage("levelling"):
             gaussians, cameras, notes = place_upright(scene, seed)
         provenance = Provenance(
@@ -149,6 +156,7 @@ def _imagine(
     device: torch.device,
     seed: int,
     steps: int | None,
+    extent: str,
     stages: Stages,
 ) -> ImaginedScene:
     """What the embedded model makes of a prompt or a picture."""
@@ -190,9 +198,20 @@ def _imagine(
         chosen = floor_shares.index(max(floor_shares))
         frame, first, depth, ground = frames[[chosen]], latents[[chosen]], depths[chosen], grounds[chosen]
         metres_per_unit = float(depth.median())
+    video_steps = steps or settings.video_steps
+
+    if extent == "room":
+        if ground is None:
+            raise InputError("the picture shows no floor from which a room could grow; take another, or --extent view.")
+        anchor = Anchor(frame[0], depth / metres_per_unit, ground, torch.eye(4, device=device))
+        gaussians, cameras = make_room(
+            model, decoder, anchor, intrinsics, text, metres_per_unit, settings, generator, video_steps, stages
+        )
+        notes.append("the room was imagined all around the first picture; what that does not show follows the prompt.")
+        digest = digest_folder(PACKAGED_WEIGHTS)
+        return ImaginedScene(gaussians, cameras, ground, metres_per_unit, tuple(notes), digest)
 
     with stages.stage("trajectories"):
-        video_steps = steps or settings.video_steps
         camera_to_first = six_trajectories(settings.num_frames, generator, device)
         latent_frames = (settings.num_frames - 1) // TEMPORAL_COMPRESSION + 1
         noise = draw_noise(len(TRAJECTORY_NAMES), latent_frames, settings.height, settings.width, generator)

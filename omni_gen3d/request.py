@@ -24,6 +24,13 @@ COLLISIONS: tuple[Collision, ...] = get_args(Collision)
 MAX_SEED = 2**63 - 1
 
 
+class Extent(StrEnum):
+    """How far the environment reaches."""
+
+    view = "view"
+    room = "room"
+
+
 class Device(StrEnum):
     """Where the networks run."""
 
@@ -71,6 +78,16 @@ def check_request(
     check_seed(seed)
     if steps is not None and not 1 <= steps <= MAX_STEPS:
         raise InputError(f"the number of steps is {steps}; it must lie between 1 and {MAX_STEPS}.")
+
+
+def check_extent(extent: str) -> None:
+    """Refuse an extent that does not exist.
+
+    Raises:
+        InputError: It is unknown.
+    """
+    if extent not in list(Extent):
+        raise InputError(f"the extent is {extent!r}; allowed are view (about the picture) and room (all around it).")
 
 
 def check_seed(seed: int) -> None:

@@ -183,6 +183,7 @@ def test_generate_prints_where_the_environment_is(
 
     monkeypatch.setitem(vars(omni_gen3d), "generate", generate_toy)  # the real one need not load
     options = ["--image", "a.png", "--fov", "60", "--seed", "5", "--device", "cpu", "--steps", "4", "--out", "new/env"]
+    options += ["--extent", "room"]
     result = invoke("generate", "a toy", *options, *(["--json"] if as_json else []))
     usd = here / "new" / "env" / "environment.usda"
     assert result.exit_code == 0 and usd.is_file()
@@ -194,6 +195,7 @@ def test_generate_prints_where_the_environment_is(
         "preset": "mini",
         "device": "cpu",
         "steps": 4,
+        "extent": "room",
         "cancelled": False,
     }
     assert result.stderr.splitlines()[0].endswith(" depth")

@@ -107,6 +107,22 @@ def drive(
 
 @bench_app.command()
 @reported
+def room(
+    seeds: Annotated[int, typer.Option(metavar="N", help="Rooms, each from a picture of its own.")] = 10,
+    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
+    out: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Keep pictures and environments here.", show_default=False)
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Rooms grown with --extent room, and a robot that drives 3 m in each. Minutes a seed on a CPU."""
+    from omni_gen3d.bench.explored import bench_room
+
+    publish(bench_room(seeds, pick_device(device), out=out, report=tell), as_json)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,

@@ -47,6 +47,21 @@ def find_ground(depth: torch.Tensor, intrinsics: torch.Tensor, rng: np.random.Ge
     return Ground(torch.from_numpy(plane[0]).float(), plane[1], torch.from_numpy(pixels))
 
 
+def ground_seen(depth: torch.Tensor, intrinsics: torch.Tensor, up: torch.Tensor, camera_height: float) -> Ground:
+    """The floor whose plane is known, as a camera sees it; it may see none.
+
+    Args:
+        depth: Along z, any unit, shape ``(H, W)``.
+        intrinsics: Shape ``(3, 3)``.
+        up: The plane's normal in the camera's frame, shape ``(3,)``.
+        camera_height: Of the camera above the plane [unit of the depth].
+    """
+    points = pixel_rays(intrinsics.cpu().double(), *depth.shape).numpy() * depth.cpu().double().numpy()[..., None]
+    off_edges = reliable_pixels(depth[None].cpu())[0].numpy()
+    pixels = _floor_pixels(points, _normals(points), off_edges, up.cpu().double().numpy(), camera_height)
+    return Ground(up.cpu().float(), camera_height, torch.from_numpy(pixels))
+
+
 def _normals(points: np.ndarray) -> np.ndarray:
     """Unit normals towards the camera from central differences of smoothed points, ``(H, W, 3)``."""
     smooth = ndimage.gaussian_filter(points, (_NORMAL_SMOOTHING_PX, _NORMAL_SMOOTHING_PX, 0), mode="nearest")

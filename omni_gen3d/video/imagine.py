@@ -5,7 +5,7 @@ Batched over scenes, so that the pipeline and the training of the decoder run th
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -113,7 +113,7 @@ def imagine(
         on_step: Called before each step with its index; may raise to stop.
     """
     seen = [warp(picture, depth, intrinsics, camera_to_first[:, v]) for v in range(camera_to_first.shape[1])]
-    return _follow(model, seen, first, text, noise, steps, on_step)
+    return follow(model, seen, first, text, noise, steps, on_step)
 
 
 @torch.no_grad()
@@ -148,19 +148,30 @@ def imagine_video(
     """
     views = range(camera_to_first.shape[1])
     seen = [warp_video(frames, depth, intrinsics, camera_to_first[:, v], source_to_first) for v in views]
-    return _follow(model, seen, first, text, noise, steps, on_step)
+    return follow(model, seen, first, text, noise, steps, on_step)
 
 
-def _follow(
+@torch.no_grad()
+def follow(
     model: VideoModel,
-    seen: list[Warp],
+    seen: Sequence[Warp],
     first: torch.Tensor,
     text: torch.Tensor,
     noise: torch.Tensor,
     steps: int,
-    on_step: Callable[[int], None] | None,
+    on_step: Callable[[int], None] | None = None,
 ) -> Imagined:
-    """Complete what the cache shows along each of V trajectories."""
+    """Complete what the 3D cache shows along each of V trajectories.
+
+    Args:
+        model: The trained networks.
+        seen: The cache from the cameras of each trajectory, frames ``(B, 3, L, H, W)``.
+        first: Latents of the trajectories' first frames, diffusion domain, shape ``(B, 16, 1, h, w)``.
+        text: Token vectors, shape ``(B, S, 384)``.
+        noise: Standard normal, shape ``(B V, 16, T, h, w)``.
+        steps: Of the diffusion.
+        on_step: Called before each step with its index; may raise to stop.
+    """
     views, batch = len(seen), len(first)
 
     def by_view(tensors: list[torch.Tensor]) -> torch.Tensor:

@@ -1,0 +1,225 @@
+"""A whole room around one picture: the anchor moves, every station is decoded to Gaussians, and all become one set.
+
+A Gaussian of a later station stays only where it is new: where it neither repeats nor hides a surface that an earlier
+station sees. So surfaces stay single and the input view stays what it was.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+
+import torch
+import torch.nn.functional as F
+
+from omni_gen3d.config import Preset
+from omni_gen3d.decoder.ground import settle_on_ground
+from omni_gen3d.decoder.mini import MiniDecoder, decode
+from omni_gen3d.finishing import Stages
+from omni_gen3d.geometry import (
+    intrinsics_from_focal,
+    matrix_to_quat,
+    pixel_rays,
+    rgb_to_sh_dc,
+    transform_gaussians,
+)
+from omni_gen3d.render import render
+from omni_gen3d.types import Cameras, Gaussians, VideoLatents
+from omni_gen3d.video.exploring import Anchor, explore, filled, known_from
+from omni_gen3d.video.imagine import VideoModel, draw_noise, follow, latent_of_picture
+from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
+
+# Later stations look behind what stands before them, and at the floor before their feet.
+_LATER_TRAJECTORIES = tuple(TRAJECTORY_NAMES.index(name) for name in ("up", "zoom_out"))
+# Of their cameras every fourth is kept.
+_CAMERA_STRIDE = 4
+# A Gaussian repeats a surface unless it lies this share of its depth behind it.
+_BEHIND = 1.08
+_MIN_ALPHA = 0.5
+# The view straight down: focal length over the width, pixels between the discs laid there, and their size.
+_UNDERFOOT_FOCAL, _UNDERFOOT_STRIDE_PX = 0.35, 4
+_UNDERFOOT_SPREAD, _UNDERFOOT_THICKNESS = 0.6, 1e-3
+
+
+def make_room(
+    model: VideoModel,
+    decoder: MiniDecoder,
+    first: Anchor,
+    intrinsics: torch.Tensor,
+    text: torch.Tensor,
+    metres_per_unit: float,
+    settings: Preset,
+    generator: torch.Generator,
+    steps: int,
+    stages: Stages,
+) -> tuple[Gaussians, Cameras]:
+    """The room in the first camera's frame and scene units, and the cameras that imagined it.
+
+    Args:
+        model: The networks that imagine.
+        decoder: The network that decodes.
+        first: The input picture.
+        intrinsics: Shape ``(3, 3)``.
+        text: Token vectors, shape ``(1, S, 384)``.
+        metres_per_unit: Metres in a scene unit.
+        settings: The preset.
+        generator: Of the noise, on the networks' device.
+        steps: Noise levels of the trajectories.
+        stages: Told the progress.
+    """
+    with stages.stage("exploring"):
+        anchors = explore(
+            model,
+            first,
+            intrinsics,
+            text,
+            metres_per_unit,
+            generator,
+            candidates=settings.completion_candidates,
+            steps=settings.picture_steps,
+            guidance=settings.picture_guidance,
+            on_step=stages.report,
+        )
+    with stages.stage("trajectories"):
+        room, cameras = Room(intrinsics.cpu(), settings), []
+        for i, anchor in enumerate(anchors):
+
+            def report(share: float, done: int = i) -> None:
+                stages.report((done + share) / len(anchors))
+
+            gaussians, seen_from = _decode_anchor(
+                model, decoder, anchors, i, intrinsics, text, settings, generator, steps, report
+            )
+            room.add(gaussians, anchor)
+            cameras.append(seen_from)
+        cameras.append(room.add_underfoot(first))
+    world_to_camera = torch.cat([part.world_to_camera for part in cameras])
+    return room.pruned(settings.max_room_gaussians), replace(
+        cameras[0], world_to_camera=world_to_camera, intrinsics=torch.cat([part.intrinsics for part in cameras])
+    )
+
+
+def _decode_anchor(
+    model: VideoModel,
+    decoder: MiniDecoder,
+    anchors: Sequence[Anchor],
+    index: int,
+    intrinsics: torch.Tensor,
+    text: torch.Tensor,
+    settings: Preset,
+    generator: torch.Generator,
+    steps: int,
+    on_step: Callable[[float], None],
+) -> tuple[Gaussians, Cameras]:
+    """Gaussians and cameras of one station in the first camera's frame [scene units], on the CPU."""
+    anchor, is_first = anchors[index], index == 0
+    # The decoder knows scenes whose first frame has the median depth 1.
+    unit = float(anchor.depth.median())
+    others = [other for i, other in enumerate(anchors) if i != index]
+    trajectories = six_trajectories(settings.num_frames, generator, intrinsics.device)
+    if not is_first:
+        trajectories = trajectories[list(_LATER_TRAJECTORIES)]
+    views = len(trajectories)
+    in_units = trajectories.clone()
+    in_units[..., :3, 3] *= unit
+    camera_to_first = anchor.camera_to_first @ in_units
+    seen = [known_from([anchor, *others], intrinsics, camera_to_first[v], unit) for v in range(views)]
+    latent_frames = (settings.num_frames - 1) // TEMPORAL_COMPRESSION + 1
+    imagined = follow(
+        model,
+        seen,
+        latent_of_picture(model, anchor.picture[None]),
+        text,
+        draw_noise(views, latent_frames, settings.height, settings.width, generator),
+        steps,
+        lambda i: on_step((i + 1) / (steps + 1)),
+    )
+    lens = intrinsics.expand(views * settings.num_frames, 3, 3).contiguous()
+    local = Cameras(torch.linalg.inv(trajectories.flatten(0, 1)), lens, settings.width, settings.height)
+    video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], local, settings.num_frames)
+    gaussians = decode(decoder, video, settings.max_gaussians if is_first else settings.max_station_gaussians).to("cpu")
+    ground = replace(anchor.ground, camera_height=anchor.ground.camera_height / unit)
+    gaussians = settle_on_ground(gaussians, ground, intrinsics.cpu())
+    pose = anchor.camera_to_first.cpu()
+    gaussians = transform_gaussians(gaussians, pose[:3, :3], pose[:3, 3], unit)
+    kept = camera_to_first if is_first else camera_to_first[:, ::_CAMERA_STRIDE]
+    kept = torch.linalg.inv(kept.flatten(0, 1)).cpu()
+    return gaussians, Cameras(kept, lens[: len(kept)].cpu(), settings.width, settings.height)
+
+
+class Room:
+    """The Gaussians of all stations so far, and the depth of the first surface that each station sees.
+
+    Args:
+        intrinsics: Of every station's camera, shape ``(3, 3)``.
+        settings: The preset; the size of the pictures.
+    """
+
+    def __init__(self, intrinsics: torch.Tensor, settings: Preset) -> None:
+        self._lens, self._width, self._height = intrinsics, settings.width, settings.height
+        self._parts: list[Gaussians] = []
+        self._stations: list[tuple[torch.Tensor, torch.Tensor]] = []
+
+    def add(self, gaussians: Gaussians, anchor: Anchor) -> None:
+        """Take in what is new of a station's Gaussians, all in the first camera's frame."""
+        world_to_camera = torch.linalg.inv(anchor.camera_to_first).cpu()
+        if self._parts:
+            own = world_to_camera, self._depth_from(world_to_camera)
+            for station in (*self._stations, own):
+                gaussians = gaussians[~self._repeats(gaussians, *station)]
+        self._parts.append(gaussians)
+        self._stations.append((world_to_camera, self._depth_from(world_to_camera)))
+
+    def add_underfoot(self, first: Anchor) -> Cameras:
+        """Lay the floor that no picture showed, below the first camera, in the colours around it.
+
+        Returns:
+            The camera that looks straight down on it.
+        """
+        up, height = first.ground.up, first.ground.camera_height
+        right = F.normalize(torch.eye(3)[0] - up[0] * up, dim=0)
+        pose = torch.eye(4)
+        pose[:3, :3] = torch.stack([right, torch.linalg.cross(-up, right), -up], dim=-1)
+        lens = intrinsics_from_focal(_UNDERFOOT_FOCAL * self._width, self._width, self._height)
+        camera = Cameras(torch.linalg.inv(pose)[None], lens[None], self._width, self._height)
+        view = render(Gaussians.joined(self._parts), camera, background=(0.0, 0.0, 0.0), backend="cpu")
+        seen = (view.alpha[0] >= _MIN_ALPHA)[None, None].float()
+        colour = filled((view.color / view.alpha.clamp(min=_MIN_ALPHA)[..., None]).movedim(-1, 1), seen)
+        stride = _UNDERFOOT_STRIDE_PX
+        bare = seen[0, 0, stride // 2 :: stride, stride // 2 :: stride] == 0
+        rays = pixel_rays(lens, self._height, self._width)[stride // 2 :: stride, stride // 2 :: stride][bare]
+        rgb = colour[0].movedim(0, -1)[stride // 2 :: stride, stride // 2 :: stride][bare]
+        spread = _UNDERFOOT_SPREAD * stride * height / float(lens[0, 0])
+        count = len(rays)
+        self._parts.append(
+            Gaussians(
+                means=(rays * height) @ pose[:3, :3].T,
+                quats=matrix_to_quat(pose[:3, :3]).expand(count, 4),
+                scales=torch.tensor([spread, spread, _UNDERFOOT_THICKNESS * height]).expand(count, 3),
+                opacities=torch.ones(count),
+                sh=rgb_to_sh_dc(rgb)[:, None],
+            )
+        )
+        return camera
+
+    def pruned(self, count: int) -> Gaussians:
+        """The ``count`` most opaque; ties go to the earlier station."""
+        joined = Gaussians.joined(self._parts)
+        return joined[torch.sort(joined.opacities, descending=True, stable=True).indices[:count].sort().values]
+
+    def _depth_from(self, world_to_camera: torch.Tensor) -> torch.Tensor:
+        """Depth of the first surface [scene units], 0 where there is none, shape ``(H, W)``."""
+        camera = Cameras(world_to_camera[None], self._lens[None], self._width, self._height)
+        view = render(Gaussians.joined(self._parts), camera, backend="cpu")
+        assert view.median_depth is not None, "the cpu backend computes median depth"
+        return torch.where(view.alpha[0] >= _MIN_ALPHA, view.median_depth[0], 0.0)
+
+    def _repeats(self, gaussians: Gaussians, world_to_camera: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
+        """Which Gaussians lie on or before the first surface that a station sees, shape ``(N,)``, bool."""
+        x, y, z = (gaussians.means @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]).unbind(-1)
+        column = (x / z * self._lens[0, 0] + self._lens[0, 2]).floor().long()
+        row = (y / z * self._lens[1, 1] + self._lens[1, 2]).floor().long()
+        inside = (z > 0) & (column >= 0) & (column < self._width) & (row >= 0) & (row < self._height)
+        surface = depth[row.clamp(0, self._height - 1), column.clamp(0, self._width - 1)]
+        return inside & (surface > 0) & (z < _BEHIND * surface)

@@ -1,0 +1,95 @@
+"""Stations become one set of Gaussians whose surfaces are single."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from omni_gen3d.config import Preset
+from omni_gen3d.geometry import intrinsics_from_focal, rgb_to_sh_dc
+from omni_gen3d.render import render
+from omni_gen3d.room import Room
+from omni_gen3d.types import Gaussians, Ground
+from omni_gen3d.video.exploring import Anchor
+
+HEIGHT, WIDTH, FOCAL = 32, 64, 48.0
+
+
+def wall(depth: float, low: float, high: float, opacity: float = 1.0, half: float = 1.5) -> Gaussians:
+    """Discs on the plane z = ``depth``, between two x, dense enough to be opaque."""
+    spacing = 0.05
+    x, y = torch.meshgrid(torch.arange(low, high, spacing), torch.arange(-half, half, spacing), indexing="ij")
+    count = x.numel()
+    return Gaussians(
+        means=torch.stack([x.flatten(), y.flatten(), torch.full((count,), depth)], -1),
+        quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+        scales=torch.tensor([0.05, 0.05, 0.001]).expand(count, 3),
+        opacities=torch.full((count,), opacity),
+        sh=rgb_to_sh_dc(torch.rand(count, 1, 3, generator=torch.Generator().manual_seed(0))),
+    )
+
+
+def station(x: float = 0.0) -> Anchor:
+    pose = torch.eye(4)
+    pose[0, 3] = x
+    nothing = torch.zeros(HEIGHT, WIDTH)
+    return Anchor(nothing.expand(3, -1, -1), nothing, Ground(torch.tensor([0.0, -1, 0]), 1.0, nothing > 0), pose)
+
+
+@pytest.fixture
+def room() -> Room:
+    """One station that sees a wall from x = -1 to 1 at z = 2; its picture reaches to x = 1.33 there."""
+    room = Room(intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH))
+    room.add(wall(2.0, -1.0, 1.0), station())
+    return room
+
+
+def kept_of(room: Room, later: Gaussians) -> int:
+    before = len(room.pruned(10**6))
+    room.add(later, station(0.3))
+    return len(room.pruned(10**6)) - before
+
+
+@pytest.mark.parametrize("depth", [1.0, 1.95, 2.0, 2.05])
+def test_what_repeats_or_hides_a_surface_is_dropped(room: Room, depth: float) -> None:
+    """A second sheet on the wall or before it, inside the first picture, adds nothing."""
+    assert kept_of(room, wall(depth, -0.3, 0.3, half=0.25)) == 0
+
+
+@pytest.mark.parametrize(("depth", "low", "high"), [(3.0, -0.5, 0.5), (2.0, 1.5, 2.5)])
+def test_what_is_new_stays(room: Room, depth: float, low: float, high: float) -> None:
+    """What lies behind the wall, or where no picture showed anything, stays."""
+    assert kept_of(room, wall(depth, low, high)) == len(wall(depth, low, high))
+
+
+def test_pruning_keeps_the_most_opaque(room: Room) -> None:
+    """The budget is kept, and fainter Gaussians go first."""
+    solid = len(room.pruned(10**6))
+    room.add(wall(2.0, 1.6, 2.6, opacity=0.3), station(0.3))
+    pruned = room.pruned(solid)
+    assert len(pruned) == solid and float(pruned.opacities.min()) == 1.0
+
+
+def test_the_floor_underfoot_is_laid_where_none_was_seen() -> None:
+    """Over a ring of red floor the hole below the camera becomes red floor on the same plane; seen floor stays."""
+    room = Room(intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH))
+    x, z = torch.meshgrid(torch.arange(-3, 3, 0.05), torch.arange(-3, 3, 0.05), indexing="ij")
+    points = torch.stack([x, torch.ones_like(x), z], -1).reshape(-1, 3)
+    points = points[points[:, [0, 2]].norm(dim=1) > 0.4]
+    count = len(points)
+    ring = Gaussians(
+        means=points,
+        quats=torch.tensor([1.0, 0, 0, 0]).expand(count, 4),
+        scales=torch.tensor([0.05, 0.001, 0.05]).expand(count, 3),
+        opacities=torch.ones(count),
+        sh=rgb_to_sh_dc(torch.tensor([1.0, 0.0, 0.0]).expand(count, 1, 3)),
+    )
+    room.add(ring, station())
+    camera = room.add_underfoot(station())
+    laid = room.pruned(10**6)[count:]
+    torch.testing.assert_close(laid.means[:, 1], torch.ones(len(laid)))
+    assert float(laid.means[:, [0, 2]].norm(dim=1).max()) < 0.5
+    seen = render(room.pruned(10**6), camera)
+    assert float(seen.alpha.min()) > 0.5
+    middle = seen.color[0, HEIGHT // 2, WIDTH // 2]
+    torch.testing.assert_close(middle, torch.tensor([1.0, 0.0, 0.0]), atol=0.1, rtol=0)
