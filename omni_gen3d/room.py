@@ -36,6 +36,7 @@ _LATER_TRAJECTORIES = tuple(TRAJECTORY_NAMES.index(name) for name in ("up", "zoo
 _CAMERA_STRIDE = 4
 # A Gaussian repeats a surface unless it lies this share of its depth behind it.
 _BEHIND = 1.08
+_BORDER_PX = 12
 _MIN_ALPHA = 0.5
 # The view straight down: focal length over the width, pixels between the discs laid there, and their size.
 _UNDERFOOT_FOCAL, _UNDERFOOT_STRIDE_PX = 0.35, 4
@@ -220,6 +221,8 @@ class Room:
         x, y, z = (gaussians.means @ world_to_camera[:3, :3].T + world_to_camera[:3, 3]).unbind(-1)
         column = (x / z * self._lens[0, 0] + self._lens[0, 2]).floor().long()
         row = (y / z * self._lens[1, 1] + self._lens[1, 2]).floor().long()
-        inside = (z > 0) & (column >= 0) & (column < self._width) & (row >= 0) & (row < self._height)
+        inside = (z > 0) & (column >= -_BORDER_PX) & (column < self._width + _BORDER_PX)
+        inside &= (row >= -_BORDER_PX) & (row < self._height + _BORDER_PX)
+        # Just outside a picture its border speaks: what lies there reaches into it.
         surface = depth[row.clamp(0, self._height - 1), column.clamp(0, self._width - 1)]
         return inside & (surface > 0) & (z < _BEHIND * surface)

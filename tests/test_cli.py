@@ -196,6 +196,8 @@ def test_generate_prints_where_the_environment_is(
         "device": "cpu",
         "steps": 4,
         "extent": "room",
+        "weights": None,
+        "max_memory": None,
         "cancelled": False,
     }
     assert result.stderr.splitlines()[0].endswith(" depth")
