@@ -39,7 +39,7 @@ _BEHIND = 1.08
 _BORDER_PX = 12
 _MIN_ALPHA = 0.5
 # The view straight down: focal length over the width, pixels between the discs laid there, and their size.
-_UNDERFOOT_FOCAL, _UNDERFOOT_STRIDE_PX = 0.35, 4
+_UNDERFOOT_FOCAL, _UNDERFOOT_STRIDE_PX = 0.3, 4
 _UNDERFOOT_SPREAD, _UNDERFOOT_THICKNESS = 0.6, 1e-3
 
 
@@ -94,7 +94,7 @@ def make_room(
             )
             room.add(gaussians, anchor)
             cameras.append(seen_from)
-        cameras.append(room.add_underfoot(first))
+        cameras += [room.add_underfoot(first, along) for along in range(2)]
     world_to_camera = torch.cat([part.world_to_camera for part in cameras])
     return room.pruned(settings.max_room_gaussians), replace(
         cameras[0], world_to_camera=world_to_camera, intrinsics=torch.cat([part.intrinsics for part in cameras])
@@ -172,14 +172,18 @@ class Room:
         self._parts.append(gaussians)
         self._stations.append((world_to_camera, self._depth_from(world_to_camera)))
 
-    def add_underfoot(self, first: Anchor) -> Cameras:
+    def add_underfoot(self, first: Anchor, along: int) -> Cameras:
         """Lay the floor that no picture showed, below the first camera, in the colours around it.
+
+        Args:
+            first: The first station.
+            along: 0 where the picture of the floor is to be wide to the sides, 1 where ahead.
 
         Returns:
             The camera that looks straight down on it.
         """
         up, height = first.ground.up, first.ground.camera_height
-        right = F.normalize(torch.eye(3)[0] - up[0] * up, dim=0)
+        right = F.normalize(torch.eye(3)[2 * along] - up[2 * along] * up, dim=0)
         pose = torch.eye(4)
         pose[:3, :3] = torch.stack([right, torch.linalg.cross(-up, right), -up], dim=-1)
         lens = intrinsics_from_focal(_UNDERFOOT_FOCAL * self._width, self._width, self._height)

@@ -70,7 +70,8 @@ def test_pruning_keeps_the_most_opaque(room: Room) -> None:
     assert len(pruned) == solid and float(pruned.opacities.min()) == 1.0
 
 
-def test_the_floor_underfoot_is_laid_where_none_was_seen() -> None:
+@pytest.mark.parametrize("along", [0, 1])
+def test_the_floor_underfoot_is_laid_where_none_was_seen(along: int) -> None:
     """Over a ring of red floor the hole below the camera becomes red floor on the same plane; seen floor stays."""
     room = Room(intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH))
     x, z = torch.meshgrid(torch.arange(-3, 3, 0.05), torch.arange(-3, 3, 0.05), indexing="ij")
@@ -85,8 +86,9 @@ def test_the_floor_underfoot_is_laid_where_none_was_seen() -> None:
         sh=rgb_to_sh_dc(torch.tensor([1.0, 0.0, 0.0]).expand(count, 1, 3)),
     )
     room.add(ring, station())
-    camera = room.add_underfoot(station())
+    camera = room.add_underfoot(station(), along)
     laid = room.pruned(10**6)[count:]
+    assert len(laid) > 0
     torch.testing.assert_close(laid.means[:, 1], torch.ones(len(laid)))
     assert float(laid.means[:, [0, 2]].norm(dim=1).max()) < 0.5
     seen = render(room.pruned(10**6), camera)
