@@ -11,8 +11,6 @@ from pathlib import Path
 import numpy as np
 
 from omni_gen3d.errors import CancelledError
-from omni_gen3d.motion.scene import gaussians_at
-from omni_gen3d.motion.sweeping import clear_spawn_poses
 from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
 from omni_gen3d.render.view import pick_camera, resize_cameras
@@ -136,6 +134,8 @@ def finish_environment(
             )
             proxy = replace(proxy, warnings=(*warnings, *proxy.warnings))
             if isinstance(gaussians, DynamicScene):
+                from omni_gen3d.motion.sweeping import clear_spawn_poses
+
                 proxy = clear_spawn_poses(proxy, gaussians.parts, robot_radius)
         if ground_truth is not None:
             with stages.stage("ground truth"):
@@ -147,11 +147,15 @@ def finish_environment(
     with stages.stage("preview"):
         view = pick_camera(cameras, 0)
         large = resize_cameras(view, cameras.width * _PREVIEW_SCALE, cameras.height * _PREVIEW_SCALE)
-        preview = color_to_image(render(gaussians_at(gaussians, 0), large).color[0])
         film = None
-        if isinstance(gaussians, DynamicScene):
-            times = range(gaussians.num_frames)
+        if isinstance(gaussians, Gaussians):
+            first = gaussians
+        else:
+            from omni_gen3d.motion.scene import gaussians_at
+
+            first, times = gaussians_at(gaussians, 0), range(gaussians.num_frames)
             film = np.stack([color_to_image(render(gaussians_at(gaussians, i), view).color[0]) for i in times])
+        preview = color_to_image(render(first, large).color[0])
 
     scene = GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s, film)
     with stages.stage("write"):

@@ -174,6 +174,12 @@ def test_importing_loads_nothing_heavy(module: str) -> None:
     assert not heavy & set(loaded)
 
 
+def test_converting_loads_no_scipy() -> None:
+    """A quarter of a second that ``convert --collision none`` does without; the collider's stages load it."""
+    code = "import sys, omni_gen3d.conversion, omni_gen3d.usd.environment; print('scipy' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout == "False\n"
+
+
 @pytest.mark.parametrize("path", SOURCES, ids=lambda path: path.relative_to(PACKAGE).as_posix())
 def test_a_file_holds_one_idea(path: Path) -> None:
     """No drawer for odds and ends, and no file too long to read; a network that reads top to bottom may be longer."""
