@@ -247,7 +247,7 @@ def draw(
         InputError: No environment is wanted, a number is negative, or clutter is wanted without a pool or in an
             environment without a floor.
     """
-    return draw_among(ranges, eligible(ranges, environments), seed=seed, index=index)
+    return draw_among(ranges, eligible(ranges, environments), seed=seed, index=index, pool=pool)
 
 
 def eligible(ranges: Randomization, environments: Sequence[Description]) -> list[Any]:
@@ -265,11 +265,13 @@ def eligible(ranges: Randomization, environments: Sequence[Description]) -> list
     return wanted
 
 
-def draw_among(ranges: Randomization, wanted: Sequence[Description], *, seed: int, index: int) -> Sample:
+def draw_among(
+    ranges: Randomization, wanted: Sequence[Description], *, seed: int, index: int, pool: Pool | None = None
+) -> Sample:
     """What ``draw`` draws, from environments that ``eligible`` returned: for many draws from the same ones.
 
     Raises:
-        InputError: A number is negative.
+        InputError: A number is negative, or clutter is wanted and cannot be drawn.
     """
     import numpy as np
 
