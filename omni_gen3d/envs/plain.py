@@ -15,6 +15,9 @@ T = TypeVar("T")
 
 def to_plain(value: Any) -> Any:
     """Dictionaries, lists and scalars that JSON and YAML hold exactly; dataclasses in the order of their fields."""
+    own_writer = getattr(value, "to_plain", None)
+    if own_writer is not None:
+        return own_writer()
     if dataclasses.is_dataclass(value):
         return {entry.name: to_plain(getattr(value, entry.name)) for entry in dataclasses.fields(value)}
     if isinstance(value, dict):

@@ -51,6 +51,10 @@ class Range:
             raise InputError(f"{where} is {value!r}; write [low, high] or one number.")
         return cls(float(ends[0]), float(ends[1]))
 
+    def to_plain(self) -> list[float]:
+        """Inverse of ``from_plain``."""
+        return [self.low, self.high]
+
     def draw(self, rng: np.random.Generator) -> float:
         """A number in the range; advances ``rng`` by one number even where the range is a point."""
         return min(self.low + (self.high - self.low) * float(rng.random()), self.high)

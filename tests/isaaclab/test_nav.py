@@ -1,0 +1,88 @@
+"""``Gen3D-Nav-v0``: four robots in four environments, a camera each through our delegate, and walls that stop."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import gymnasium
+import numpy as np
+import torch
+
+import omni_gen3d.envs.isaaclab as lab
+from omni_gen3d.envs.randomize import AppearanceRanges, Randomization, Range
+from omni_gen3d.envs.registry import Registry
+from omni_gen3d.geometry import intrinsics_from_fov, look_at, rgb_to_sh_dc
+from omni_gen3d.types import (
+    Cameras,
+    CollisionProxy,
+    FreeSpace,
+    Gaussians,
+    GeneratedScene,
+    Provenance,
+    ProxyPart,
+    SpawnPose,
+    TriMesh,
+)
+from omni_gen3d.usd import write_environment
+
+WALL_X = 1.0
+COLOURS = ((0.9, 0.1, 0.1), (0.1, 0.9, 0.1), (0.1, 0.1, 0.9), (0.8, 0.8, 0.1))
+
+
+def quad(name: str, label, corners: list[tuple[float, float, float]]) -> ProxyPart:
+    faces = np.array([[0, 1, 2], [0, 2, 3]], np.int32)
+    return ProxyPart(name, label, TriMesh(np.array(corners, np.float32), faces))
+
+
+def scene(colour: tuple[float, float, float]) -> GeneratedScene:
+    """A floor, a wall across +X in one colour, and a start at the origin that looks at it."""
+    floor = quad("floor", "floor", [(-4, -4, 0), (4, -4, 0), (4, 4, 0), (-4, 4, 0)])
+    corners = np.array([[x, y, z] for x in (WALL_X, 1.6) for y in (-4, 4) for z in (0, 2)], np.float32)
+    quads = np.array([[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]])
+    wall = ProxyPart("wall", "wall", TriMesh(corners, quads[:, [0, 1, 2, 0, 2, 3]].reshape(-1, 3).astype(np.int32)))
+    y, z = torch.meshgrid(torch.linspace(-2, 2, 21), torch.linspace(0, 2, 11), indexing="ij")
+    count = y.numel()
+    eye, target = torch.tensor([[-1.0, 0.0, 1.0]]), torch.tensor([[1.0, 0.0, 0.5]])
+    return GeneratedScene(
+        gaussians=Gaussians(
+            means=torch.stack([torch.full((count,), WALL_X), y.flatten(), z.flatten()], -1),
+            quats=torch.tensor([[1.0, 0.0, 0.0, 0.0]]).repeat(count, 1),
+            scales=torch.full((count, 3), 0.15),
+            opacities=torch.full((count,), 0.95),
+            sh=rgb_to_sh_dc(torch.tensor(colour)).repeat(count, 1, 1),
+        ),
+        cameras=Cameras(look_at(eye, target), intrinsics_from_fov(1.0, 64, 48)[None], width=64, height=48),
+        proxy=CollisionProxy(
+            parts=(floor, wall),
+            free_space=FreeSpace(np.ones((4, 4, 4), bool), np.array([-2.0, -2.0, 0.0]), voxel_size=1.0),
+            spawn_poses=(SpawnPose((0.0, 0.0, 0.0), 0.0),),
+            scores={"faces": 4, "floor_height_m": 0.0},
+        ),
+        preview=np.zeros((4, 4, 3), np.uint8),
+        provenance=Provenance("static", f"a wall of {colour}", None, 0, "mini", None),
+    )
+
+
+def test_four_robots_see_four_environments_and_stop_at_walls(tmp_path: Path) -> None:
+    """Each camera shows its own wall; 200 steps ahead end before it; after a reset the looks and places are new."""
+    registry = Registry(tmp_path / "home")
+    entries = [registry.add(write_environment(scene(c), tmp_path / f"wall_{i}").parent) for i, c in enumerate(COLOURS)]
+    ranges = Randomization(appearance=AppearanceRanges(exposure=Range(-1.0, 0.0)))
+    cfg = lab.nav_env_cfg(registry, [entry.id for entry in entries], 4, ranges=ranges, layers=tmp_path)
+    env = gymnasium.make("Gen3D-Nav-v0", cfg=cfg).unwrapped
+    try:
+        first, _ = env.reset()
+        middle = first["policy"][:, 28:36, 28:36].mean((1, 2))
+        for seen, colour in zip(middle, COLOURS, strict=True):
+            hue = torch.tensor(colour)
+            torch.testing.assert_close(seen / seen.max(), hue / hue.max(), atol=0.05, rtol=0)
+        for _ in range(200):
+            env.step(torch.tensor([[0.6, 0.0]]).repeat(4, 1))
+        place = lab.robot_pose(env, "robot")
+        assert ((place[:, 0] - (WALL_X - lab.RADIUS_M)).abs() < 0.03).all() and (place[:, 1].abs() < 0.05).all()
+        again, _ = env.reset()
+        assert lab.robot_pose(env, "robot").abs().max() < 0.05
+        brightness = [pictures["policy"].mean((1, 2, 3)) for pictures in (first, again)]
+        assert ((brightness[0] / brightness[1] - 1).abs() > 0.01).all()
+    finally:
+        env.close()
