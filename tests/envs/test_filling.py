@@ -17,7 +17,7 @@ from omni_gen3d.config import PACKAGED_WEIGHTS
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import CancelledError
 from omni_gen3d.finishing import GeneratedEnvironment
-from omni_gen3d.pipeline import _load_model
+from omni_gen3d.pipeline import load_model
 from omni_gen3d.types import GeneratedScene
 from omni_gen3d.usd import Manifest, write_environment
 from omni_gen3d.usd.manifest import FileDigest
@@ -163,4 +163,4 @@ def test_refused_before_anything_is_made(
 def test_one_load_serves_all() -> None:
     """The networks of the embedded model are read once in a process."""
     device = torch.device("cpu")
-    assert _load_model(PACKAGED_WEIGHTS, device) is _load_model(PACKAGED_WEIGHTS, device)
+    assert load_model(PACKAGED_WEIGHTS, device) is load_model(PACKAGED_WEIGHTS, device)
