@@ -329,7 +329,10 @@ def test_enabling_and_disabling_ten_times_leaves_nothing(
         assert children()
         switch(False)
         counts.append((len(children()), threading.active_count(), count_files()))
-    assert counts == [(0, *counts[0][1:])] * 10
+    processes, threads, files = zip(*counts, strict=True)
+    assert set(processes) == {0} and set(threads) == {threads[0]}
+    # Fewer may be open than at first: what earlier tests held closes when it is collected.
+    assert max(files) == files[0]
     # Kit says so when something still holds the extension.
     told = capfd.readouterr()
     assert "still alive" not in told.out + told.err
