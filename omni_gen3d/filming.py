@@ -34,7 +34,7 @@ from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine_video, late
 from omni_gen3d.video.steadiness import find_steadiness
 from omni_gen3d.video.text import encode_text
 from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
-from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories, trajectory_cameras
 
 # Where two windows meet, a pixel whose colour differs by less than this shows the same thing [of 2].
 _SAME_COLOR = 0.06
@@ -224,12 +224,7 @@ def _imagined(
             steps=studio.steps,
             on_step=lambda i: stages.report((i + 1) / (studio.steps + 1)),
         )
-        cameras = Cameras(
-            world_to_camera=torch.linalg.inv(camera_to_first.flatten(0, 1)),
-            intrinsics=studio.intrinsics.expand(camera_to_first[..., 0, 0].numel(), 3, 3).contiguous(),
-            width=settings.width,
-            height=settings.height,
-        )
+        cameras = trajectory_cameras(camera_to_first, studio.intrinsics, settings.width, settings.height)
         video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, settings.num_frames)
     with stages.stage(f"splats{label}"):
         cache = cache_at_times(frames, depth, studio.intrinsics, camera_to_first, range(count))

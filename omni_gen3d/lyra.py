@@ -34,7 +34,7 @@ from omni_gen3d.official_setup import (
 )
 from omni_gen3d.placing import ImaginedScene
 from omni_gen3d.request import OfficialOptions
-from omni_gen3d.types import Cameras, Gaussians
+from omni_gen3d.types import Gaussians
 from omni_gen3d.video.backend import Shot
 from omni_gen3d.video.first_frame import picture_from_pipeline
 from omni_gen3d.video.gen3c.text import read_embeddings
@@ -45,7 +45,7 @@ from omni_gen3d.video.metric_depth import estimate_metric_depth
 from omni_gen3d.video.picture import Picture
 from omni_gen3d.video.spread import imagine_all
 from omni_gen3d.video.tokenizer import encode_raw
-from omni_gen3d.video.trajectories import TRAJECTORY_NAMES
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, trajectory_cameras
 
 # The release keeps the most opaque fifth.
 _PRUNE_RATIO = 0.8
@@ -144,12 +144,7 @@ def imagine_officially(
 
     with stages.stage("splats"):
         gaussians = _decode(files, latents, camera_to_first, intrinsics, settings, devices[0])
-    cameras = Cameras(
-        world_to_camera=torch.linalg.inv(camera_to_first.flatten(0, 1)),
-        intrinsics=intrinsics.expand(camera_to_first[..., 0, 0].numel(), 3, 3).contiguous(),
-        width=settings.width,
-        height=settings.height,
-    )
+    cameras = trajectory_cameras(camera_to_first, intrinsics, settings.width, settings.height)
     return ImaginedScene(gaussians, cameras, ground, metres_per_unit, tuple(notes), digest), store
 
 

@@ -21,7 +21,7 @@ from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.placing import ImaginedScene, place_upright
 from omni_gen3d.request import Collision, OfficialOptions, check_collider, check_extent, check_request, pick_device
 from omni_gen3d.room import make_room
-from omni_gen3d.types import Cameras, Provenance, VideoLatents
+from omni_gen3d.types import Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
 from omni_gen3d.video.exploring import Anchor
@@ -30,7 +30,7 @@ from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine, latent_of_
 from omni_gen3d.video.picture import Picture, load_picture
 from omni_gen3d.video.text import encode_text
 from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION, accelerate_tokenizer
-from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories, trajectory_cameras
 
 if TYPE_CHECKING:
     from diffusers import CosmosTransformer3DModel
@@ -227,12 +227,7 @@ def _imagine(
             steps=video_steps,
             on_step=lambda i: stages.report((i + 1) / (video_steps + 1)),
         )
-        cameras = Cameras(
-            world_to_camera=torch.linalg.inv(camera_to_first.flatten(0, 1)),
-            intrinsics=intrinsics.expand(camera_to_first[..., 0, 0].numel(), 3, 3).contiguous(),
-            width=settings.width,
-            height=settings.height,
-        )
+        cameras = trajectory_cameras(camera_to_first, intrinsics, settings.width, settings.height)
         video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, settings.num_frames)
 
     with stages.stage("splats"):

@@ -28,7 +28,7 @@ from omni_gen3d.types import Cameras, Gaussians, VideoLatents
 from omni_gen3d.video.exploring import Anchor, explore, filled, known_from
 from omni_gen3d.video.imagine import VideoModel, draw_noise, follow, latent_of_picture
 from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
-from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories
+from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories, trajectory_cameras
 
 # Later stations look behind what stands before them, and at the floor before their feet.
 _LATER_TRAJECTORIES = tuple(TRAJECTORY_NAMES.index(name) for name in ("up", "zoom_out"))
@@ -136,8 +136,7 @@ def _decode_anchor(
         steps,
         lambda i: on_step((i + 1) / (steps + 1)),
     )
-    lens = intrinsics.expand(views * settings.num_frames, 3, 3).contiguous()
-    local = Cameras(torch.linalg.inv(trajectories.flatten(0, 1)), lens, settings.width, settings.height)
+    local = trajectory_cameras(trajectories, intrinsics, settings.width, settings.height)
     video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], local, settings.num_frames)
     gaussians = decode(decoder, video, settings.max_gaussians if is_first else settings.max_station_gaussians).to("cpu")
     ground = replace(anchor.ground, camera_height=anchor.ground.camera_height / unit)
@@ -145,8 +144,7 @@ def _decode_anchor(
     pose = anchor.camera_to_first.cpu()
     gaussians = transform_gaussians(gaussians, pose[:3, :3], pose[:3, 3], unit)
     kept = camera_to_first if is_first else camera_to_first[:, ::_CAMERA_STRIDE]
-    kept = torch.linalg.inv(kept.flatten(0, 1)).cpu()
-    return gaussians, Cameras(kept, lens[: len(kept)].cpu(), settings.width, settings.height)
+    return gaussians, trajectory_cameras(kept, intrinsics, settings.width, settings.height).to("cpu")
 
 
 class Room:

@@ -11,6 +11,8 @@ import math
 import torch
 import torch.nn.functional as F
 
+from omni_gen3d.types import Cameras
+
 TRAJECTORY_NAMES = ("left", "right", "up", "zoom_out", "zoom_in", "clockwise")
 _DISTANCE_RANGES = ((0.2, 0.3), (0.2, 0.3), (0.1, 0.2), (0.3, 0.4), (0.3, 0.4), (0.4, 0.6))
 _SPIRAL_TURNS = 2
@@ -53,3 +55,10 @@ def centre_facing(positions: torch.Tensor) -> torch.Tensor:
 def six_trajectories(num_frames: int, generator: torch.Generator, device: torch.device | str) -> torch.Tensor:
     """Six trajectories that start at the input camera: camera to first camera, shape ``(6, L, 4, 4)``."""
     return centre_facing(trajectory_positions(sample_distances(1, generator, device)[0], num_frames))
+
+
+def trajectory_cameras(camera_to_first: torch.Tensor, intrinsics: torch.Tensor, width: int, height: int) -> Cameras:
+    """Trajectories ``(V, L, 4, 4)`` of one lens ``(3, 3)`` as ``V * L`` cameras, one trajectory after the other."""
+    count = camera_to_first[..., 0, 0].numel()
+    lens = intrinsics.expand(count, 3, 3).contiguous()
+    return Cameras(torch.linalg.inv(camera_to_first.flatten(0, 1)), lens, width, height)
