@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 
 from omni_gen3d.envs.registry import Registry
+from omni_gen3d.kit import process
 from omni_gen3d.kit.process import Call, WorkerProcess
 from omni_gen3d.types import GeneratedScene
 from omni_gen3d.usd import write_environment
@@ -26,10 +27,10 @@ TIMEOUT_S = 300.0
 @pytest.fixture
 def worker(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[WorkerProcess]:
     monkeypatch.setenv("OMNI_GEN3D_HOME", str(tmp_path / "library"))
-    process = WorkerProcess(Path(sys.executable))
-    yield process
-    process.close()
-    assert not process.is_alive
+    running = WorkerProcess(Path(sys.executable))
+    yield running
+    running.close()
+    assert not running.is_alive
 
 
 def wait(worker: WorkerProcess, condition: Callable[[], object], timeout_s: float = TIMEOUT_S) -> None:
@@ -180,6 +181,10 @@ def test_a_worker_that_is_killed_says_so(worker):
 def test_a_python_without_the_libraries_says_what_to_install(tmp_path, monkeypatch):
     """The message names the missing package and the command; the details hold the traceback."""
     monkeypatch.setenv("OMNI_GEN3D_HOME", str(tmp_path / "library"))
+    # The package alone, as in a checkout; beside an installed one lie the libraries, too.
+    (tmp_path / "checkout").mkdir()
+    (tmp_path / "checkout" / "omni_gen3d").symlink_to(Path(process.__file__).parents[1])
+    monkeypatch.setattr(process, "ROOT", tmp_path / "checkout")
     subprocess.run([sys.executable, "-m", "venv", "--without-pip", tmp_path / "bare"], check=True)
     worker = WorkerProcess(tmp_path / "bare" / "bin" / "python")
     failure = refusal(worker, "generate", {"prompt": "a room"})
