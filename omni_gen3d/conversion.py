@@ -17,6 +17,7 @@ from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_
 from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.mesh.levelling import Levelling
 from omni_gen3d.mesh.mesh_file import read_mesh_file
+from omni_gen3d.mesh.occupancy import distance_to
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.mesh.uprighting import UpAxis, upright_scene
 from omni_gen3d.mesh.viewpoints import find_viewpoints
@@ -110,8 +111,10 @@ def convert(
     target = check_target(Path(out))
     truth = None if ground_truth is None else read_mesh_file(ground_truth)
     stages = Stages(progress, cancelled)
-    with stages.stage("read"), ThreadPoolExecutor(1) as pool:
+    with stages.stage("read"), ThreadPoolExecutor(2) as pool:
         digest = pool.submit(FileDigest.of, file)
+        # The first call of any compiled kernel loads half a second of numba; placing cameras begins with this one.
+        pool.submit(distance_to, np.ones((1, 1, 1), bool))
         gaussians = read_splat_file(file, sh_degree=sh_degree)
         input_sha256 = digest.result().sha256
     with stages.stage("placing"):
