@@ -88,7 +88,7 @@ def group_splats(gaussians: Gaussians, *, merge: bool = True) -> GroupedSplats:
             parts.append(merged)
             owners.append(owner_of_merged)
             total += len(merged)
-    joined = parts[0] if len(parts) == 1 else _join(parts)
+    joined = parts[0] if len(parts) == 1 else Gaussians.joined(parts)
     centres, radii, reaches = _bounds(joined, torch.cat(owners), groups)
     return GroupedSplats(joined, order, centres, radii, reaches, first.int(), counts.int(), size)
 
@@ -218,12 +218,3 @@ def _bounds(gaussians: Gaussians, owner: torch.Tensor, groups: int) -> tuple[tor
     radii = means.new_zeros(groups).scatter_reduce_(0, owner, away, "amax")
     reach = SUPPORT_SIGMA * gaussians.scales.max(dim=1).values
     return centres, radii, means.new_zeros(groups).scatter_reduce_(0, owner, reach, "amax")
-
-
-def _join(parts: list[Gaussians]) -> Gaussians:
-    return Gaussians(
-        *(
-            torch.cat([getattr(part, name) for part in parts])
-            for name in ("means", "quats", "scales", "opacities", "sh")
-        )
-    )

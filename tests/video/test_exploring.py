@@ -6,14 +6,11 @@ import math
 
 import pytest
 import torch
-from diffusers import CosmosTransformer3DModel
 
 from omni_gen3d.errors import CancelledError
 from omni_gen3d.geometry import intrinsics_from_focal, pixel_rays
 from omni_gen3d.types import Ground
 from omni_gen3d.video.cache3d import Warp
-from omni_gen3d.video.depth import DepthNetwork
-from omni_gen3d.video.diffusion import INPUT_CHANNELS
 from omni_gen3d.video.exploring import (
     RING_DEG,
     Anchor,
@@ -23,31 +20,10 @@ from omni_gen3d.video.exploring import (
     settle_depth,
     turn,
 )
-from omni_gen3d.video.imagine import VideoModel
 from omni_gen3d.video.text import TEXT_CHANNELS
 
 HEIGHT, WIDTH = 32, 64
 UP = torch.tensor([0.0, -0.8, -0.6])
-
-
-@pytest.fixture
-def model(tokenizer) -> VideoModel:
-    denoiser = CosmosTransformer3DModel(
-        in_channels=INPUT_CHANNELS,
-        out_channels=16,
-        num_attention_heads=1,
-        attention_head_dim=24,
-        num_layers=1,
-        mlp_ratio=2.0,
-        text_embed_dim=TEXT_CHANNELS,
-        adaln_lora_dim=8,
-        max_size=(4, 8, 8),
-        patch_size=(1, 2, 2),
-        rope_scale=(1.0, 1.0, 1.0),
-        concat_padding_mask=False,
-        extra_pos_embed_type="learnable",
-    ).eval()
-    return VideoModel(tokenizer, DepthNetwork(channels=(16, 32), num_attention_layers=1).eval(), denoiser)
 
 
 def lens() -> torch.Tensor:

@@ -4,15 +4,11 @@ from __future__ import annotations
 
 import pytest
 import torch
-from diffusers import CosmosTransformer3DModel
 
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.video.cache3d import nearest_in_cells, warp
-from omni_gen3d.video.depth import DepthNetwork
-from omni_gen3d.video.diffusion import INPUT_CHANNELS
 from omni_gen3d.video.imagine import (
     Imagined,
-    VideoModel,
     draw_noise,
     imagine,
     latent_of_picture,
@@ -24,26 +20,6 @@ from omni_gen3d.video.trajectories import six_trajectories
 
 SCENES, VIEWS, FRAMES, LATENT_FRAMES, HEIGHT, WIDTH = 2, 2, 9, 2, 32, 48
 ROWS, COLUMNS = HEIGHT // 8, WIDTH // 8
-
-
-@pytest.fixture
-def model(tokenizer) -> VideoModel:
-    denoiser = CosmosTransformer3DModel(
-        in_channels=INPUT_CHANNELS,
-        out_channels=16,
-        num_attention_heads=1,
-        attention_head_dim=24,
-        num_layers=1,
-        mlp_ratio=2.0,
-        text_embed_dim=TEXT_CHANNELS,
-        adaln_lora_dim=8,
-        max_size=(4, 8, 8),
-        patch_size=(1, 2, 2),
-        rope_scale=(1.0, 1.0, 1.0),
-        concat_padding_mask=False,
-        extra_pos_embed_type="learnable",
-    ).eval()
-    return VideoModel(tokenizer, DepthNetwork(channels=(16, 32), num_attention_layers=1).eval(), denoiser)
 
 
 def random(*shape: int, seed: int = 0) -> torch.Tensor:

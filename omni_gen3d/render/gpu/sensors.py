@@ -105,11 +105,7 @@ def join_placed(placed: Sequence[SplatsAt]) -> Gaussians:
     """
     if not placed:
         raise InputError("the environment holds no visible splats.")
-    moved = [_in_world(item) for item in placed]
-    count = max(item.sh.shape[1] for item in moved)
-    sh = [torch.nn.functional.pad(item.sh, (0, 0, 0, count - item.sh.shape[1])) for item in moved]
-    fields = (torch.cat([getattr(item, name) for item in moved]) for name in ("means", "quats", "scales", "opacities"))
-    return Gaussians(*fields, sh=torch.cat(sh))
+    return Gaussians.joined([_in_world(item) for item in placed])
 
 
 def _in_world(item: SplatsAt) -> Gaussians:
