@@ -25,14 +25,29 @@ _MID_GREY = 0.5
 
 def color_change(appearance: Appearance) -> tuple[torch.Tensor, torch.Tensor]:
     """The change of a displayed colour as ``matrix @ rgb + offset``, float64, shapes ``(3, 3)`` and ``(3,)``."""
-    stops = torch.tensor([appearance.warmth / 2, appearance.tint, -appearance.warmth / 2], dtype=torch.float64)
-    gains = torch.exp2(stops + appearance.exposure)
+    matrices, offsets = color_changes([appearance])
+    return matrices[0], offsets[0]
+
+
+def color_changes(appearances: Sequence[Appearance]) -> tuple[torch.Tensor, torch.Tensor]:
+    """One change of a displayed colour each, float64, shapes ``(K, 3, 3)`` and ``(K, 3)``."""
+    rows = [
+        (
+            2 ** (a.exposure + a.warmth / 2),
+            2 ** (a.exposure + a.tint),
+            2 ** (a.exposure - a.warmth / 2),
+            math.cos(a.hue),
+            math.sin(a.hue) / math.sqrt(3),
+            a.contrast,
+        )
+        for a in appearances
+    ]
+    table = torch.tensor(rows, dtype=torch.float64)
+    gains, cos, sin, contrast = table[:, None, :3], *table[:, 3:, None, None].unbind(1)
     # Rodrigues' formula about the grey axis; the cross product with (1, 1, 1) / sqrt(3) turns red towards green.
-    cos, sin = math.cos(appearance.hue), math.sin(appearance.hue) / math.sqrt(3)
     cross = torch.tensor([[0, -1, 1], [1, 0, -1], [-1, 1, 0]], dtype=torch.float64)
     turn = cos * torch.eye(3, dtype=torch.float64) + sin * cross + (1 - cos) / 3
-    matrix = appearance.contrast * turn @ gains.diag()
-    return matrix, torch.full((3,), (1 - appearance.contrast) * _MID_GREY, dtype=torch.float64)
+    return contrast * turn * gains, ((1 - contrast[:, 0]) * _MID_GREY).expand(-1, 3)
 
 
 def _light_terms(light: Light) -> tuple[float, float, Point, Point]:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from omni_gen3d.envs.applying import change_cameras, color_change
+from omni_gen3d.envs.applying import change_cameras, color_changes
 from omni_gen3d.envs.sample import Appearance, Sample
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import intrinsics_from_fov, look_at
@@ -148,9 +148,9 @@ class Eyes:
         self._is_noisy |= any(sample.camera.noise > 0 for sample in samples)
         if self._is_recolored or any(sample.appearance != Appearance() for sample in samples):
             self._is_recolored = True
-            changes = [color_change(sample.appearance) for sample in samples]
-            self._matrix[which] = torch.stack([matrix for matrix, _ in changes]).float().to(self._device)
-            self._offset[which] = torch.stack([offset for _, offset in changes]).float().to(self._device)
+            matrices, offsets = color_changes([sample.appearance for sample in samples])
+            self._matrix[which] = matrices.float().to(self._device)
+            self._offset[which] = offsets.float().to(self._device)
 
     def look(self, pose: torch.Tensor) -> dict[str, torch.Tensor]:
         """Pictures of all robots, as late as their latencies make them.

@@ -139,7 +139,8 @@ class Gen3DNavEnv(VectorEnv):
         self._placed = torch.zeros(num_envs, 2, device=self._device)
         self._way = torch.zeros(num_envs, device=self._device)
         self._age = torch.zeros(num_envs, dtype=torch.long, device=self._device)
-        self._seed = 0
+        # Where the host reads who is done while pictures are still being drawn.
+        self._done = torch.zeros(num_envs, dtype=torch.bool, pin_memory=self._device.type == "cuda")
         size = task.camera.size
         spaces: dict[str, gymnasium.Space] = {
             "rgb": gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8),
@@ -197,10 +198,14 @@ class Gen3DNavEnv(VectorEnv):
         terminated = success | collision if task.collision == "ends" else success
         truncated = (self._age >= task.steps) & ~terminated
         reward = gained + task.success_reward * success - task.collision_cost * collision - task.step_cost
-        observation = self._observe()
-        infos: dict[str, Any] = {}
         done = terminated | truncated
-        robots = done.nonzero()[:, 0].cpu()
+        self._done.copy_(done, non_blocking=True)
+        copied = torch.cuda.current_stream().record_event() if self._device.type == "cuda" else None
+        observation = self._observe()
+        if copied is not None:
+            copied.synchronize()
+        infos: dict[str, Any] = {}
+        robots = self._done.nonzero()[:, 0]
         if len(robots):
             infos = {
                 "final_obs": self._handed_out(observation),

@@ -281,27 +281,35 @@ def draw_among(
 
     if seed < 0 or index < 0:
         raise InputError(f"the seed is {seed} and the index {index}; both must be at least 0.")
-    # A stream for each part: a range that is added to one leaves the others' draws alone.
-    choice, spawn, appearance, contact, placement, camera, motion, light, clutter = np.random.default_rng(
-        (seed, index)
-    ).spawn(9)
-    entry = wanted[int(choice.integers(len(wanted)))]
-    placed = Placement(scale=ranges.placement.scale.draw(placement), yaw=ranges.placement.yaw.draw(placement))
-    start = _draw_spawn(entry, spawn) if ranges.spawn else None
+    # A stream for each part, made where it is used: a range that is added to one leaves the others' draws alone.
+    choice, spawn, appearance, contact, placement, camera, motion, light, clutter = range(9)
+
+    def stream(part: int) -> np.random.Generator:
+        return np.random.default_rng(np.random.SeedSequence((seed, index), spawn_key=(part,)))
+
+    entry = wanted[int(stream(choice).integers(len(wanted)))]
+    start = _draw_spawn(entry, stream(spawn)) if ranges.spawn else None
+    placed = Placement() if ranges.placement == _STILL else _draw_placement(ranges.placement, stream(placement))
     return Sample(
         environment=entry.id,
         digest=entry.digest,
         seed=seed,
         index=index,
-        appearance=_draw_appearance(ranges.appearance, appearance),
-        contact=None if ranges.contact is None else _draw_contact(ranges.contact, contact),
+        appearance=(
+            Appearance() if ranges.appearance == _AS_IS else _draw_appearance(ranges.appearance, stream(appearance))
+        ),
+        contact=None if ranges.contact is None else _draw_contact(ranges.contact, stream(contact)),
         placement=placed,
         spawn=None if start is None else placed.move(start),
-        camera=_draw_camera(ranges.camera, camera),
-        motion=_draw_motion(ranges.motion, motion),
-        light=None if ranges.light is None else _draw_light(ranges.light, light),
-        clutter=() if ranges.clutter is None else _draw_clutter(ranges.clutter, pool, entry, start, clutter),
+        camera=CameraChange() if ranges.camera == _AS_BUILT else _draw_camera(ranges.camera, stream(camera)),
+        motion=Motion() if ranges.motion == _AS_FILMED else _draw_motion(ranges.motion, stream(motion)),
+        light=None if ranges.light is None else _draw_light(ranges.light, stream(light)),
+        clutter=() if ranges.clutter is None else _draw_clutter(ranges.clutter, pool, entry, start, stream(clutter)),
     )
+
+
+def _draw_placement(ranges: PlacementRanges, rng: np.random.Generator) -> Placement:
+    return Placement(scale=ranges.scale.draw(rng), yaw=ranges.yaw.draw(rng))
 
 
 def _draw_appearance(ranges: AppearanceRanges, rng: np.random.Generator) -> Appearance:
@@ -392,3 +400,7 @@ def _free_space(folder: Path, digest: str) -> tuple[FreeSpace, float]:
 def _expect_within(name: str, values: Range, low: float, high: float) -> None:
     if not low <= values.low <= values.high <= high:
         raise InputError(f"{name} is [{values.low:g}, {values.high:g}]; it must lie between {low:g} and {high:g}.")
+
+
+# Ranges that leave a part as it is: nothing need be drawn.
+_AS_IS, _STILL, _AS_BUILT, _AS_FILMED = AppearanceRanges(), PlacementRanges(), CameraRanges(), MotionRanges()

@@ -124,6 +124,7 @@ class Robots:
         self.pose, self.speed = wp.to_torch(self._pose), wp.to_torch(self._speed)
         self._touching_bytes = wp.to_torch(self._touching)
         self._command_values = wp.to_torch(self._command)
+        self._limits = self._command_values.new_tensor([self.body.max_speed, self.body.max_turn_rate])
         self._graph: Any = None
 
     @property
@@ -191,8 +192,7 @@ class Robots:
         Args:
             actions: Shares of the largest speed and turn rate, in [-1, 1], shape ``(N, 2)``.
         """
-        limits = actions.new_tensor([self.body.max_speed, self.body.max_turn_rate])
-        self._command_values.copy_(actions.clamp(-1, 1) * limits)
+        self._command_values.copy_(actions.clamp(-1, 1) * self._limits)
         wp = self._wp
         with self._stream():
             if self._graph is None:
