@@ -74,7 +74,7 @@ ALLOWED_EDGES: dict[str, set[str]] = {
 LIBRARY_HOMES: dict[str, tuple[str, ...]] = {
     "pxr": ("usd/", "render/delegate.py", "envs/", "kit/"),
     "gsplat": ("render/", "training/", "bench/gsplat_batch.py"),
-    "omni": ("kit/",),
+    "omni": ("kit/", "envs/replicator.py"),
     "carb": ("kit/",),
     "isaacsim": ("kit/",),
     "isaaclab": ("envs/",),

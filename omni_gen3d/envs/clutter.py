@@ -83,7 +83,7 @@ def strew(
     floor: float,
     wanted: Sequence[tuple[float, float, Point]],
     rng: np.random.Generator,
-    clear: tuple[float, float, float] | None = None,
+    clear: Sequence[tuple[float, float, float]] = (),
 ) -> tuple[Thing, ...]:
     """Stand things on the floor, each in voxels that are free and that no other thing or its neighbours touch.
 
@@ -96,12 +96,12 @@ def strew(
         floor: Its height [m].
         wanted: Scale, yaw [rad] and colour of each thing.
         rng: Chooses meshes and places; of each thing that is wanted it draws as much, whether the thing fits or not.
-        clear: Middle x, y and radius [m] of a place that stays free.
+        clear: Middle x, y and radius [m] of places that stay free.
     """
     free = space.free.copy()
-    if clear is not None:
-        x, y = (space.origin[axis] + (np.arange(free.shape[axis]) + 0.5) * space.voxel_size for axis in (0, 1))
-        free[np.hypot(x[:, None] - clear[0], y[None] - clear[1]) < clear[2]] = False
+    x, y = (space.origin[axis] + (np.arange(free.shape[axis]) + 0.5) * space.voxel_size for axis in (0, 1))
+    for middle_x, middle_y, radius in clear:
+        free[np.hypot(x[:, None] - middle_x, y[None] - middle_y) < radius] = False
     layer = math.floor((floor + _LIFT_M - space.origin[2]) / space.voxel_size)
     things = []
     for scale, yaw, color in wanted:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from functools import lru_cache
+from dataclasses import dataclass, field, replace
+from functools import lru_cache, partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ _MAX_CONFIG_BYTES = 2**20
 # As many moving parts as a generated scene has.
 MAX_PARTS = 16
 MAX_THINGS = 64
+# Numbers of the streams of random numbers that a sample is drawn from.
+_CHOICE, _SPAWN, _APPEARANCE, _CONTACT, _PLACEMENT, _CAMERA, _MOTION, _LIGHT, _CLUTTER = range(9)
 # As far as a stop may go: USD's exposure and a float32 colour both bear it.
 _STOPS = (-16.0, 16.0)
 
@@ -173,7 +175,9 @@ class ClutterRanges:
         count: How many are wanted, rounded; those that fit nowhere are left out.
         scale, yaw: Of each.
         brightness: Of each channel of its colour.
-        clearance: How far from the spawn pose they stay [m].
+        clearance: How far from the spawn pose, and from the goal of an episode, they stay [m].
+        pool: Folder of the meshes, see ``clutter.Pool``; in a YAML file relative to it. A pool that is passed counts
+            instead.
     """
 
     count: Range
@@ -181,6 +185,7 @@ class ClutterRanges:
     yaw: Range = _FULL_TURN
     brightness: Range = _UNIT
     clearance: float = 0.6
+    pool: str = ""
 
     def __post_init__(self) -> None:
         _expect_within("clutter.count", self.count, 0, MAX_THINGS)
@@ -228,11 +233,35 @@ def load_randomization(path: Path | str) -> Randomization:
         if len(content) > _MAX_CONFIG_BYTES:
             raise InputError(f"{file} is larger than {_MAX_CONFIG_BYTES} bytes.")
         values = yaml.safe_load(content.decode("utf-8"))
-        return from_plain(Randomization, {} if values is None else values, file.name)
+        ranges = from_plain(Randomization, {} if values is None else values, file.name)
     except OSError as error:
         raise InputError(f"{file} cannot be read: {error.strerror}.") from error
     except (yaml.YAMLError, UnicodeDecodeError, RecursionError) as error:
         raise InputError(f"{file} is not valid YAML: {error}") from error
+    if ranges.clutter is None or not ranges.clutter.pool:
+        return ranges
+    folder = file.parent / Path(ranges.clutter.pool).expanduser()
+    return replace(ranges, clutter=replace(ranges.clutter, pool=str(folder)))
+
+
+def pool_of(ranges: Randomization, pool: Pool | None = None) -> Pool | None:
+    """The pool that was passed, else the one that ``ranges`` name, read once; None where no clutter is wanted.
+
+    Raises:
+        InputError: Clutter is wanted and there is no pool, or it cannot be read.
+    """
+    if ranges.clutter is None or pool is not None:
+        return pool
+    if not ranges.clutter.pool:
+        raise InputError("clutter is wanted, but no meshes are named; set clutter.pool to their folder or pass a pool.")
+    return _read_pool(ranges.clutter.pool)
+
+
+@lru_cache(maxsize=8)
+def _read_pool(folder: str) -> Pool:
+    from omni_gen3d.envs.clutter import Pool
+
+    return Pool.read(folder)
 
 
 def draw(
@@ -245,7 +274,7 @@ def draw(
         environments: As ``Registry.entries`` returned them, in any order; those that ``ranges`` wants may be drawn.
         seed: At least 0.
         index: At least 0.
-        pool: Of the clutter, where ``ranges`` want any.
+        pool: Of the clutter, where ``ranges`` want any; where None the one that they name.
 
     Raises:
         InputError: No environment is wanted, a number is negative, or clutter is wanted without a pool or in an
@@ -277,35 +306,72 @@ def draw_among(
     Raises:
         InputError: A number is negative, or clutter is wanted and cannot be drawn.
     """
-    import numpy as np
-
     if seed < 0 or index < 0:
         raise InputError(f"the seed is {seed} and the index {index}; both must be at least 0.")
-    # A stream for each part, made where it is used: a range that is added to one leaves the others' draws alone.
-    choice, spawn, appearance, contact, placement, camera, motion, light, clutter = range(9)
-
-    def stream(part: int) -> np.random.Generator:
-        return np.random.default_rng(np.random.SeedSequence((seed, index), spawn_key=(part,)))
-
-    entry = wanted[int(stream(choice).integers(len(wanted)))]
-    start = _draw_spawn(entry, stream(spawn)) if ranges.spawn else None
-    placed = Placement() if ranges.placement == _STILL else _draw_placement(ranges.placement, stream(placement))
+    stream = partial(_stream, seed, index)
+    entry = wanted[int(stream(_CHOICE).integers(len(wanted)))]
+    start = _draw_spawn(entry, stream(_SPAWN)) if ranges.spawn else None
+    clear = () if start is None else (start.position[:2],)
+    placed = Placement() if ranges.placement == _STILL else _draw_placement(ranges.placement, stream(_PLACEMENT))
     return Sample(
         environment=entry.id,
         digest=entry.digest,
         seed=seed,
         index=index,
         appearance=(
-            Appearance() if ranges.appearance == _AS_IS else _draw_appearance(ranges.appearance, stream(appearance))
+            Appearance() if ranges.appearance == _AS_IS else _draw_appearance(ranges.appearance, stream(_APPEARANCE))
         ),
-        contact=None if ranges.contact is None else _draw_contact(ranges.contact, stream(contact)),
+        contact=None if ranges.contact is None else _draw_contact(ranges.contact, stream(_CONTACT)),
         placement=placed,
         spawn=None if start is None else placed.move(start),
-        camera=CameraChange() if ranges.camera == _AS_BUILT else _draw_camera(ranges.camera, stream(camera)),
-        motion=Motion() if ranges.motion == _AS_FILMED else _draw_motion(ranges.motion, stream(motion)),
-        light=None if ranges.light is None else _draw_light(ranges.light, stream(light)),
-        clutter=() if ranges.clutter is None else _draw_clutter(ranges.clutter, pool, entry, start, stream(clutter)),
+        camera=CameraChange() if ranges.camera == _AS_BUILT else _draw_camera(ranges.camera, stream(_CAMERA)),
+        motion=Motion() if ranges.motion == _AS_FILMED else _draw_motion(ranges.motion, stream(_MOTION)),
+        light=None if ranges.light is None else _draw_light(ranges.light, stream(_LIGHT)),
+        clutter=draw_clutter(ranges, entry, clear, seed=seed, index=index, pool=pool),
     )
+
+
+def draw_clutter(
+    ranges: Randomization,
+    entry: Description,
+    clear: Sequence[tuple[float, float]],
+    *,
+    seed: int,
+    index: int,
+    pool: Pool | None = None,
+) -> tuple[Thing, ...]:
+    """The clutter of sample ``index`` of the series of ``seed``, for whoever decides later where a robot goes.
+
+    Args:
+        ranges: What varies; without clutter there is none.
+        entry: The environment of the sample, from a library.
+        clear: Places that stay free, in the scene as it was written [m].
+        seed, index, pool: As of ``draw``.
+
+    Raises:
+        InputError: Clutter is wanted, but there is no pool or the environment has no floor.
+    """
+    from omni_gen3d.envs.clutter import strew
+
+    meshes, clutter = pool_of(ranges, pool), ranges.clutter
+    if clutter is None or meshes is None:
+        return ()
+    if not isinstance(entry, Entry):
+        raise InputError(f"clutter needs the files of {entry.id}; draw from the entries of a library.")
+    space, floor = _free_space(entry.folder, entry.digest)
+    rng, shade = _stream(seed, index, _CLUTTER), clutter.brightness
+    wanted = [
+        (clutter.scale.draw(rng), clutter.yaw.draw(rng), (shade.draw(rng), shade.draw(rng), shade.draw(rng)))
+        for _ in range(round(clutter.count.draw(rng)))
+    ]
+    return strew(meshes, space, floor, wanted, rng, [(x, y, clutter.clearance) for x, y in clear])
+
+
+def _stream(seed: int, index: int, part: int) -> np.random.Generator:
+    """A stream for each part, made where it is used: a range that is added to one leaves the others' draws alone."""
+    import numpy as np
+
+    return np.random.default_rng(np.random.SeedSequence((seed, index), spawn_key=(part,)))
 
 
 def _draw_placement(ranges: PlacementRanges, rng: np.random.Generator) -> Placement:
@@ -364,25 +430,6 @@ def _draw_light(ranges: LightRanges, rng: np.random.Generator) -> Light:
         elevation=ranges.elevation.draw(rng),
         warmth=ranges.warmth.draw(rng),
     )
-
-
-def _draw_clutter(
-    ranges: ClutterRanges, pool: Pool | None, entry: Description, start: Pose | None, rng: np.random.Generator
-) -> tuple[Thing, ...]:
-    from omni_gen3d.envs.clutter import strew
-
-    if pool is None:
-        raise InputError("clutter is wanted, but no pool of meshes was given; pass pool=Pool.read(FOLDER).")
-    if not isinstance(entry, Entry):
-        raise InputError(f"clutter needs the files of {entry.id}; draw from the entries of a library.")
-    space, floor = _free_space(entry.folder, entry.digest)
-    shade = ranges.brightness
-    wanted = [
-        (ranges.scale.draw(rng), ranges.yaw.draw(rng), (shade.draw(rng), shade.draw(rng), shade.draw(rng)))
-        for _ in range(round(ranges.count.draw(rng)))
-    ]
-    clear = None if start is None else (start.position[0], start.position[1], ranges.clearance)
-    return strew(pool, space, floor, wanted, rng, clear)
 
 
 @lru_cache(maxsize=64)

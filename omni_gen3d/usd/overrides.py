@@ -1,4 +1,4 @@
-"""Another look, material, place, light or clutter for an environment, in the session layer: no file is touched.
+"""Another environment, look, material, place, light or clutter, in the session layer: no file is touched.
 
 Every function replaces what an earlier call of it authored.
 """
@@ -9,6 +9,7 @@ import math
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -30,6 +31,34 @@ _CLUTTER_PATH, _LIGHT_PATH = f"{ENVIRONMENT_PATH}/Clutter", f"{ENVIRONMENT_PATH}
 _PLACEMENT = "omni_gen3d"
 _PLACES = ("xformOp:translate", "xformOp:orient", "visibility")
 _FRICTIONS = ("physics:staticFriction", "physics:dynamicFriction", "physics:restitution")
+
+
+def override_environment(stage: Usd.Stage, root: str, usd: Path | str) -> None:
+    """Show an environment at ``root``, in the place of the one that is there; what was overridden of that is forgotten.
+
+    Args:
+        stage: Z-up, in metres.
+        root: The prim that is to refer to the environment; it is made where there is none.
+        usd: Its ``environment.usda``.
+
+    Raises:
+        InputError: The stage has other units or another up axis, or ``root`` is no path of a prim.
+    """
+    metres, axis = UsdGeom.GetStageMetersPerUnit(stage), UsdGeom.GetStageUpAxis(stage)
+    if not math.isclose(metres, 1.0) or axis != UsdGeom.Tokens.z:
+        raise InputError(
+            f"the stage is {axis}-up in units of {metres:g} m; it must be Z-up in metres to show environments."
+        )
+    path, session, shown = _below(root, _WORLD), stage.GetSessionLayer(), [Sdf.Reference(str(usd))]
+    with Usd.EditContext(stage, session):
+        prim = stage.GetPrimAtPath(path) or stage.DefinePrim(path, "Xform")
+        spec = session.GetPrimAtPath(path)
+        if spec and list(spec.referenceList.explicitItems) == shown:
+            return
+        for child in list(spec.nameChildren) if spec else ():
+            del spec.nameChildren[child.name]
+        prim.GetReferences().SetReferences(shown)
+        prim.Load()
 
 
 def override_colors(stage: Usd.Stage, root: str, change: tuple[torch.Tensor, torch.Tensor] | None) -> None:

@@ -17,7 +17,7 @@ from pxr import Usd, UsdGeom, UsdPhysics, UsdSemantics
 from omni_gen3d.envs.applying import apply_to_stage
 from omni_gen3d.envs.clutter import Pool, strew
 from omni_gen3d.envs.entry import Entry
-from omni_gen3d.envs.randomize import ClutterRanges, LightRanges, Randomization, Range, draw
+from omni_gen3d.envs.randomize import ClutterRanges, LightRanges, Randomization, Range, draw, load_randomization
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.envs.sample import Sample, Thing
 from omni_gen3d.errors import InputError
@@ -85,7 +85,7 @@ def wanted(count: int, rng: np.random.Generator) -> list:
 def test_nothing_touches_anything(pool: Pool, space: FreeSpace, seed: int) -> None:
     """Things keep a gap to each other, walls, pillar and the place kept clear, and stand on the floor."""
     rng = np.random.default_rng(seed)
-    things = strew(pool, space, 0.0, wanted(14, rng), rng, clear=(0.0, 1.4, 0.5))
+    things = strew(pool, space, 0.0, wanted(14, rng), rng, clear=[(0.0, 1.4, 0.5)])
     assert 8 < len(things) <= 14 and {thing.mesh for thing in things} == set(SIZES)
     outlines = [footprint(thing, pool) for thing in things]
     pillar = space.origin[:2] + VOXEL * np.array([[26, 36], [38, 36], [38, 48], [26, 48]])
@@ -117,6 +117,23 @@ RANGES = Randomization(
 )
 
 
+def test_a_pool_is_named_in_the_file(entry: Entry, pool: Pool, tmp_path: Path) -> None:
+    """A folder beside the YAML file gives what the same pool passed gives; a folder without meshes is named."""
+    (tmp_path / "meshes").mkdir()
+    for number, (name, size) in enumerate(SIZES.items()):
+        box = trimesh.creation.box(size)
+        box.apply_translation([0.1 * number, 0, 0.3])
+        box.export(tmp_path / "meshes" / name)
+    file = tmp_path / "ranges.yaml"
+    file.write_text("clutter: {pool: meshes, count: 4}")
+    named = load_randomization(file)
+    passed = draw(Randomization(clutter=ClutterRanges(count=Range(4, 4))), [entry], seed=5, pool=pool)
+    assert draw(named, [entry], seed=5) == passed and passed.clutter
+    file.write_text("clutter: {pool: nowhere, count: 4}")
+    with pytest.raises(InputError, match="nowhere holds 0 meshes"):
+        draw(load_randomization(file), [entry], seed=5)
+
+
 def test_a_record_holds_it_all(entry: Entry, registry: Registry, write_toy: WriteToy, pool: Pool) -> None:
     """What is drawn comes back through JSON bit for bit; another index draws other things; a pool must be given."""
     samples = [draw(RANGES, [entry], seed=1, index=i, pool=pool) for i in range(6)]
@@ -126,7 +143,7 @@ def test_a_record_holds_it_all(entry: Entry, registry: Registry, write_toy: Writ
     plain = draw(replace(RANGES, clutter=None, light=None), [entry], seed=1)
     assert replace(samples[0], clutter=(), light=None) == plain
     assert Sample.from_dict({k: v for k, v in plain.to_dict().items() if k not in ("clutter", "light")}) == plain
-    with pytest.raises(InputError, match="no pool"):
+    with pytest.raises(InputError, match="no meshes are named"):
         draw(RANGES, [entry], seed=1)
     with pytest.raises(InputError, match="no floor"):
         draw(RANGES, [registry.add(write_toy(seed=1, proxy=None))], seed=1, pool=pool)

@@ -30,3 +30,10 @@ def test_robots_reach_goals(rooms: list[Entry], registry: Registry) -> None:
     """Robots that steer by bearing reach goals in almost empty rooms."""
     goals = int(run("gym_nav.py", home=registry.home.directory).splitlines()[-1].split()[0])
     assert goals >= 4
+
+
+def test_samples_are_shown_without_replicator(rooms: list[Entry], registry: Registry) -> None:
+    """The script says that Replicator is missing and shows four samples on a stage of its own."""
+    first, *samples = run("replicator_worlds.py", home=registry.home.directory).splitlines()
+    assert "no Replicator" in first and len(samples) == 4
+    assert len({line.split(":")[0] for line in samples}) > 1

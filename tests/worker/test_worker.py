@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +18,12 @@ import pytest
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.kit import process
 from omni_gen3d.kit.process import Call, WorkerProcess
-from omni_gen3d.types import GeneratedScene
+from omni_gen3d.types import FreeSpace, GeneratedScene
 from omni_gen3d.usd import write_environment
 from omni_gen3d.worker.protocol import Failure, from_line, to_line
 
 TIMEOUT_S = 300.0
+CLUTTER = "/World/Environment/Clutter"
 
 
 @pytest.fixture
@@ -116,6 +118,25 @@ def test_a_sample_becomes_a_layer(worker, kept, tmp_path):
     assert layer.GetAttributeAtPath("/World/Environment/Splats.radiance:sphericalHarmonicsCoefficients").default
     friction = layer.GetAttributeAtPath("/World/Environment/Collision/PhysicsMaterial.physics:staticFriction").default
     assert friction == pytest.approx(first["contact"]["static_friction"])
+
+
+def test_clutter_of_a_named_pool_is_in_the_layer(worker, toy_scene, tmp_path):
+    """Ranges that name a folder of meshes put things of it into the layer, as colliders."""
+    import trimesh
+    from pxr import Sdf
+
+    space = FreeSpace(np.ones((20, 20, 10), bool), np.array([-2.0, -2.0, 0.0]), voxel_size=0.2)
+    scene = replace(toy_scene, proxy=replace(toy_scene.proxy, free_space=space))
+    folder = write_environment(scene, tmp_path / "free").parent
+    (tmp_path / "meshes").mkdir()
+    trimesh.creation.box((0.1, 0.1, 0.1)).export(tmp_path / "meshes" / "cube.ply")
+    ranges = tmp_path / "ranges.yaml"
+    ranges.write_text("clutter: {pool: meshes, count: 3, clearance: 0}")
+    values = {"folder": str(folder), "layer": str(tmp_path / "one.usda"), "ranges": str(ranges)}
+    things = answer(worker, "vary", values)["sample"]["clutter"]
+    layer = Sdf.Layer.FindOrOpen(str(tmp_path / "one.usda"))
+    assert things and len(things) == sum("thing_" in spec.name for spec in layer.GetPrimAtPath(CLUTTER).nameChildren)
+    assert "PhysicsCollisionAPI" in str(layer.GetPrimAtPath(f"{CLUTTER}/thing_00").GetInfo("apiSchemas"))
 
 
 def test_a_picture_is_drawn_as_the_delegate_draws_it(worker, kept):
