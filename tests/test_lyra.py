@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -21,15 +23,20 @@ from transformers import (
 )
 from typer.testing import CliRunner
 
-from omni_gen3d import config, generate, read_environment, validate
+from omni_gen3d import config, generate, official_setup, read_environment, validate
 from omni_gen3d.cli import app
 from omni_gen3d.decoder import LatentGaussianDecoder
 from omni_gen3d.errors import CancelledError, InputError
+from omni_gen3d.finishing import Stages
+from omni_gen3d.lyra import imagine_officially
 from omni_gen3d.official_setup import BACKENDS
+from omni_gen3d.request import OfficialOptions
+from omni_gen3d.types import Gaussians
 from omni_gen3d.video.gen3c import backend as gen3c_backend
 from omni_gen3d.video.gen3c.checkpoint import official_name
 from omni_gen3d.video.gen3c.network import TEXT_CHANNELS, TEXT_TOKENS, random_network
 from omni_gen3d.video.gen3c.text import EMPTY_PROMPT, NEGATIVE, prompt_key
+from omni_gen3d.video.picture import Picture
 
 WIDTH, HEIGHT, FRAMES, STEPS = 96, 64, 9, 2
 SIZES: dict[str, Any] = {
@@ -242,6 +249,41 @@ def test_prompts_beside_a_picture_must_be_embedded(weights: Path, preset: str, p
     generate("a garage", out=tmp_path / "env", collision="none", **arguments)
     with pytest.raises(InputError, match=r"'a castle'.*embed-text --t5"):
         generate("a castle", out=tmp_path / "other", **arguments)
+
+
+@pytest.mark.cuda
+@pytest.mark.parametrize("way", ["resident", "streamed", "float8", "step cache", "compiled"])
+def test_a_card_imagines_as_the_processor_does(
+    weights: Path, preset: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, way: str
+) -> None:
+    """Every way of placing and hastening GEN3C: the same bytes twice, and the splats of the CPU within bfloat16."""
+    plain = config.load_preset(preset)
+    settings = replace(
+        plain,
+        step_cache=1e-9 if way == "step cache" else 0.0,
+        compiled=way == "compiled",
+        weights_type="float8" if way == "float8" else "",
+    )
+    if way == "streamed":
+        planned = official_setup.plan_memory
+        monkeypatch.setattr(official_setup, "plan_memory", lambda *a, **k: replace(planned(*a, **k), resident=False))
+    colours = torch.linspace(0, 1, 3 * HEIGHT * WIDTH).reshape(3, HEIGHT, WIDTH)
+    picture = Picture(colours, math.radians(70), "given", "0" * 64)
+
+    def imagine(on: str, settings: config.Preset, cache: str) -> Gaussians:
+        monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / cache))
+        options = OfficialOptions(weights, max_memory=4.0 if on == "cuda" else None)
+        device, stages = torch.device(on), Stages(None, None)
+        scene, store = imagine_officially("", picture, settings, device, 0, STEPS, stages, options)
+        assert len(list(store.folder.glob("*.safetensors"))) == 6
+        return scene.gaussians
+
+    ours, again = (imagine("cuda", settings, cache) for cache in ("one", "two"))
+    theirs = imagine("cpu", plain, "processor")
+    assert torch.equal(ours.means, again.means) and torch.equal(ours.sh, again.sh)
+    assert len(ours) == len(theirs) and bool(torch.isfinite(ours.means).all())
+    assert torch.allclose(ours.means.mean(0), theirs.means.mean(0), atol=0.05)
+    assert torch.allclose(ours.sh.mean(0), theirs.sh.mean(0), atol=0.05)
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,9 @@ from __future__ import annotations
 import json
 import os
 import platform
-from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass, field
 from typing import Literal
 
 import typer
@@ -67,6 +68,43 @@ class Report:
         _print_table(self.device, columns, [[row.get(column) for column in columns] for row in self.rows])
         checks = [check.to_dict() for check in self.checks]
         _print_table("checks", ["name", "value", "target", "ok"], [list(check.values()) for check in checks])
+
+
+@dataclass
+class Findings:
+    """Rows and figures of a long run, each told the moment it is known, so that an interruption loses none.
+
+    Attributes:
+        tell: Takes one line of progress.
+        rows: So far.
+        figures: Value of each figure by its name, so far.
+    """
+
+    tell: Callable[[str], None]
+    rows: list[dict[str, Value]] = field(default_factory=list)
+    figures: dict[str, float] = field(default_factory=dict)
+
+    def add(self, row: dict[str, Value]) -> None:
+        self.rows.append(row)
+        self.tell(json.dumps(row))
+
+    def figure(self, name: str, value: float | None) -> None:
+        """A figure that a check wants; None is what a CPU knows of memory."""
+        if value is not None:
+            self.figures[name] = value
+            self.tell(json.dumps({"figure": name, "value": value}))
+
+    @contextmanager
+    def part(self, what: str) -> Iterator[None]:
+        """Go on behind the block if a library fails in it: the failure becomes a row, its figures stay unmeasured."""
+        try:
+            yield
+        except RuntimeError as error:
+            self.add({"what": what, "failed": " ".join(str(error).split())[:300]})
+
+    def checks(self, targets: Mapping[str, tuple[Literal[">=", "<="], float]]) -> list[Check]:
+        """One for each target, in their order; figures without one are not checked."""
+        return [Check(name, self.figures.get(name), *target) for name, target in targets.items()]
 
 
 def cpu_name() -> str:
