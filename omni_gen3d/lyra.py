@@ -79,6 +79,8 @@ def imagine_officially(
         devices = devices_of(device)
         plan = make_plan(settings, files, devices, options)
         notes = [] if plan is None else [f"memory plan on {', '.join(map(str, devices))}: {plan}."]
+        if settings.compiled and plan is not None and not plan.resident:
+            notes.append("the preset asks for compiled blocks, but streamed ones change their storage: not compiled.")
         for note in notes:
             _log.info(note)
         digest = digest_files([files.video, files.tokenizer, files.decoder])

@@ -6,6 +6,8 @@ import dataclasses
 
 import pytest
 import torch
+from diffusers.models.attention_dispatch import AttentionBackendName, _AttentionBackendRegistry
+from torch.nn.attention import SDPBackend
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.video.gen3c.memory import Workload, available_plans, free_memory, plan_memory
@@ -80,3 +82,24 @@ def test_float8_weights_change_little_and_half_the_bytes(network: Gen3cTransform
     stored = sample(network, conditions, latents[1], latents[2], steps=2, dtype=torch.float32)
     difference = float((stored - plain).norm() / plain.norm())
     assert 0 < difference < 0.1
+
+
+@torch.no_grad()
+def test_kernels_of_attention_are_the_networks_own_choice(network: Gen3cTransformer) -> None:
+    """While it runs cuDNN comes first and all others stay allowed; afterwards the process is as it was."""
+    text, conditions = torch.randn(1, 5, 32), torch.randn(1, 64, 2, 4, 6)
+    asked: list[tuple[int, bool, bool]] = []
+
+    def ask(*_: object) -> None:
+        first = torch._C._get_sdp_priority_order()[0]
+        asked.append((first, torch.backends.cuda.flash_sdp_enabled(), torch.backends.cuda.math_sdp_enabled()))
+
+    network.transformer_blocks[0].register_forward_hook(ask)
+    ask()
+    for network.prefers_cudnn in (False, True):
+        latents = torch.zeros(1, 16, 2, 4, 6)
+        sample(network, Conditions(latents, conditions, text, text), latents, latents, steps=1, dtype=torch.float32)
+    ask()
+    before, plain, _, preferred, _, after = asked
+    assert preferred == (int(SDPBackend.CUDNN_ATTENTION.value), True, True)
+    assert before == plain == after and _AttentionBackendRegistry._active_backend == AttentionBackendName.NATIVE
