@@ -50,7 +50,7 @@ def color_changes(appearances: Sequence[Appearance]) -> tuple[torch.Tensor, torc
     return contrast * turn * gains, ((1 - contrast[:, 0]) * _MID_GREY).expand(-1, 3)
 
 
-def _light_terms(light: Light) -> tuple[float, float, Point, Point]:
+def light_terms(light: Light) -> tuple[float, float, Point, Point]:
     """What ``usd.overrides.override_light`` wants to know."""
     flat = math.cos(light.elevation)
     toward = flat * math.cos(light.azimuth), flat * math.sin(light.azimuth), math.sin(light.elevation)
@@ -133,7 +133,7 @@ def apply_to_stage(
         )
     things = [] if pool is None else [(pool.place(thing), thing.color) for thing in sample.clutter]
     override_clutter(stage, root, things)
-    override_light(stage, root, None if sample.light is None else _light_terms(sample.light))
+    override_light(stage, root, None if sample.light is None else light_terms(sample.light))
 
     is_changed = sample.appearance != Appearance()
     override_colors(stage, root, color_change(sample.appearance) if is_changed else None)

@@ -68,13 +68,27 @@ class Pool:
         Raises:
             InputError: The pool lacks its mesh, or has another one of that name.
         """
-        found = next((entry for entry in self.meshes if entry.name == thing.mesh), None)
-        if found is None or found.sha256 != thing.sha256:
-            raise InputError(
-                f"the pool has {'another' if found else 'no'} mesh {thing.mesh}; give the one that was drawn."
-            )
-        turned = _turned(found.mesh.vertices, thing.scale, thing.yaw)
-        return TriMesh((turned + np.array(thing.position)).astype(np.float32), found.mesh.faces)
+        found = self.meshes[self.number(thing)].mesh
+        turned = _turned(found.vertices, thing.scale, thing.yaw)
+        return TriMesh((turned + np.array(thing.position)).astype(np.float32), found.faces)
+
+    def number(self, thing: Thing) -> int:
+        """Which of the meshes a thing is.
+
+        Raises:
+            InputError: As ``place``.
+        """
+        found = next((i for i, entry in enumerate(self.meshes) if entry.name == thing.mesh), None)
+        if found is None or self.meshes[found].sha256 != thing.sha256:
+            known = "no" if found is None else "another"
+            raise InputError(f"the pool has {known} mesh {thing.mesh}; give the one that was drawn.")
+        return found
+
+    def outline(self, thing: Thing) -> tuple[float, float, float]:
+        """Middle and radius of a disc that holds what is seen of a thing from above [m]."""
+        points = self.place(thing).vertices[:, :2].astype(np.float64)
+        x, y = (points.min(0) + points.max(0)) / 2
+        return float(x), float(y), float(np.hypot(*(points - [x, y]).T).max())
 
 
 def strew(

@@ -33,6 +33,7 @@ class Course:
         starts: Positions from which a goal is as far as asked for, one array ``(S, 2)`` for each goal [m].
         distance: Length of the way from the middle of each cell to each goal [m], shape ``(G, X, Y)``, float32; where
             a robot's centre cannot be, that of the nearest place where it can.
+        free: Cells where a robot's centre can be, shape ``(X, Y)``, bool.
         origin: The low corner of cell (0, 0) [m].
         resolution: Edge of a cell [m].
     """
@@ -40,8 +41,25 @@ class Course:
     goals: np.ndarray
     starts: tuple[np.ndarray, ...]
     distance: np.ndarray
+    free: np.ndarray
     origin: tuple[float, float]
     resolution: float
+
+    def connects(
+        self, start: tuple[float, float], goal: tuple[float, float], obstacles: Sequence[tuple[float, float, float]]
+    ) -> bool:
+        """Whether a way leads from a start to a goal, both [m], around discs ``(x, y, radius)`` [m]."""
+        x, y = (self.origin[axis] + (np.arange(self.free.shape[axis]) + 0.5) * self.resolution for axis in (0, 1))
+        left = self.free.copy()
+        for middle_x, middle_y, radius in obstacles:
+            left &= np.hypot(x[:, None] - middle_x, y[None] - middle_y) > radius
+        pieces = np.empty(left.shape, np.int32)
+        ndimage.label(left, np.ones((3, 3)), output=pieces)
+        ends = [
+            pieces[tuple(int((place[axis] - self.origin[axis]) / self.resolution) for axis in (0, 1))]
+            for place in (start, goal)
+        ]
+        return bool(ends[0] == ends[1] != 0)
 
 
 def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_goals: int = 24) -> Course | None:
@@ -71,7 +89,9 @@ def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_go
     corner = cells.min(0)
     shape = cells.max(0) - corner + 1
     fields = np.full((int(kept.sum()), *shape), np.inf, np.float32)
+    free = np.zeros(shape, bool)
     x, y = (cells - corner).T
+    free[x, y] = True
     fields[:, x, y] = ways[kept]
     for i in range(len(fields)):
         away = ~np.isfinite(fields[i])
@@ -82,6 +102,7 @@ def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_go
         goals=middles[chosen[kept]],
         starts=tuple(middles[mask] for mask in eligible[kept]),
         distance=fields,
+        free=free,
         origin=(
             plan.origin[0] + int(corner[0]) * plan.resolution,
             plan.origin[1] + int(corner[1]) * plan.resolution,

@@ -5,14 +5,18 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
 
 import numpy as np
 
 from omni_gen3d.envs.courses import Course
 from omni_gen3d.envs.entry import Entry, Pose
-from omni_gen3d.envs.randomize import Randomization, draw_among, eligible
-from omni_gen3d.envs.sample import Sample
+from omni_gen3d.envs.randomize import Randomization, draw_among, draw_clutter, eligible
+from omni_gen3d.envs.sample import Sample, Thing
 from omni_gen3d.errors import InputError
+
+if TYPE_CHECKING:
+    from omni_gen3d.envs.clutter import Pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,16 +42,33 @@ class Episode:
 class EpisodeSource:
     """Draws episodes over environments: the same ranges, environments and seed give the same series."""
 
-    def __init__(self, entries: Sequence[Entry], courses: Sequence[Course], ranges: Randomization) -> None:
-        """``courses`` are those of ``entries``, in their order.
+    def __init__(
+        self,
+        entries: Sequence[Entry],
+        courses: Sequence[Course],
+        ranges: Randomization,
+        *,
+        pool: Pool | None = None,
+        robot_radius: float = 0.25,
+    ) -> None:
+        """Nothing is drawn yet.
+
+        Args:
+            entries: Environments.
+            courses: Of each of them.
+            ranges: What varies.
+            pool: Of the clutter, see ``randomize.pool_of``.
+            robot_radius: Clutter leaves such a robot a way to its goal [m].
 
         Raises:
-            InputError: ``ranges`` wants none of them.
+            InputError: ``ranges`` want none of the environments.
         """
-        # Where the robot starts is drawn here, from the map instead of the 32 spawn poses.
-        self._ranges = replace(ranges, spawn=False)
+        # Where the robot starts is drawn here, from the map instead of the 32 spawn poses; clutter stays clear of it.
+        self._ranges, self._clutter = replace(ranges, spawn=False, clutter=None), replace(ranges, spawn=False)
+        self._pool, self._robot_radius = pool, robot_radius
         self._wanted = eligible(ranges, entries)
         self._courses = {entry.id: course for entry, course in zip(entries, courses, strict=True)}
+        self._entries = {entry.id: entry for entry in entries}
         self._seed, self._next = 0, 0
 
     def restart(self, seed: int) -> None:
@@ -69,4 +90,22 @@ class EpisodeSource:
         starts = course.starts[goal]
         x, y = starts[int(rng.integers(len(starts)))]
         pose = Pose((float(x), float(y), 0.0), float(rng.uniform(-math.pi, math.pi)))
-        return Episode(sample=replace(sample, spawn=sample.placement.move(pose)), goal=goal)
+        clutter = ()
+        if self._pool is not None:
+            ends = [(float(x), float(y)), (float(course.goals[goal][0]), float(course.goals[goal][1]))]
+            clutter = self._strew(sample, course, ends)
+        return Episode(sample=replace(sample, spawn=sample.placement.move(pose), clutter=clutter), goal=goal)
+
+    def _strew(self, sample: Sample, course: Course, ends: Sequence[tuple[float, float]]) -> tuple[Thing, ...]:
+        """Clutter clear of start and goal; what would close the last way between them is left out."""
+        assert self._pool is not None
+        entry, radius = self._entries[sample.environment], self._robot_radius / sample.placement.scale
+        kept: list[Thing] = []
+        discs: list[tuple[float, float, float]] = []
+        for thing in draw_clutter(self._clutter, entry, ends, seed=sample.seed, index=sample.index, pool=self._pool):
+            x, y, reach = self._pool.outline(thing)
+            disc = (x, y, reach + radius)
+            if course.connects(ends[0], ends[1], [*discs, disc]):
+                kept.append(thing)
+                discs.append(disc)
+        return tuple(kept)

@@ -6,16 +6,21 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import torch
 
-from omni_gen3d.envs.applying import change_cameras, color_changes
+from omni_gen3d.envs.applying import change_cameras, color_changes, light_terms
+from omni_gen3d.envs.noise import key_of, normal_noise
 from omni_gen3d.envs.sample import Appearance, Sample
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import intrinsics_from_fov, look_at
 from omni_gen3d.render.aovs import Aov
-from omni_gen3d.render.delegate import SplatRenderDelegate
+from omni_gen3d.render.delegate import Frame, SplatRenderDelegate
 from omni_gen3d.types import Cameras
+
+if TYPE_CHECKING:
+    from omni_gen3d.envs.clutter import Pool
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -59,7 +64,8 @@ class Eyes:
     """What N robots see of W environments.
 
     Pictures change with a sample as its splats would: blending is linear, so ``M c + b`` of every splat is
-    ``M C + b A`` of a picture ``C`` over black with coverage ``A``, but for splats whose own colour was cut off at 0.
+    ``M C + b A`` of a picture ``C`` over black with coverage ``A``, but for splats whose own colour was cut off at 0. A
+    pixel that shows clutter keeps its colour: clutter has the sample's own, under the sample's light.
     """
 
     def __init__(
@@ -71,6 +77,8 @@ class Eyes:
         depth: bool,
         device: torch.device,
         step: float,
+        furnished: bool = False,
+        pool: Pool | None = None,
     ) -> None:
         """Open the environments.
 
@@ -81,13 +89,18 @@ class Eyes:
             depth: Draw depth, too.
             device: ``cpu`` or ``cuda``; the delegate's backend.
             step: Time between two pictures [s]; a latency is rounded to whole steps.
+            furnished: Show the light and the clutter of samples. Every robot then has a prim of its own on the stage,
+                which refers to its world; the splats are shared all the same.
+            pool: Of the clutter.
 
         Raises:
             InputError: An environment cannot be read.
         """
-        from omni_gen3d.usd.worlds import gather_worlds
+        from omni_gen3d.usd.worlds import FurnishedWorlds, gather_worlds
 
         stage, self._worlds = gather_worlds(folders)
+        self._furnished = FurnishedWorlds(stage, self._worlds, count) if furnished else None
+        self._pool, self._everybody = pool, torch.arange(count, device=device)
         self._delegate = SplatRenderDelegate(stage, "cuda" if device.type == "cuda" else "cpu")
         self._mounted = camera.on_robot()
         self._depth, self._device, self._step = depth, device, step
@@ -103,7 +116,9 @@ class Eyes:
         self._longest = 0
         # What was seen one step ago, two steps ago, as far back as the longest latency reaches.
         self._before: list[dict[str, torch.Tensor]] = []
-        self._generator = torch.Generator(device)
+        # What the noise of a picture is made from.
+        self._key, self._age = (torch.zeros(count, dtype=torch.long, device=device) for _ in range(2))
+        self._is_thing = torch.zeros(0, dtype=torch.bool, device=device)
 
     def close(self) -> None:
         """Let go of the stage."""
@@ -113,10 +128,6 @@ class Eyes:
         """Memory of the environments' splats [bytes]."""
         return self._delegate.shape_bytes()
 
-    def restart(self, seed: int) -> None:
-        """Begin the noise of another seed."""
-        self._generator.manual_seed(seed)
-
     def adjust(self, robots: torch.Tensor, worlds: Sequence[int], samples: Sequence[Sample]) -> None:
         """Move robots into other worlds and looks.
 
@@ -124,8 +135,13 @@ class Eyes:
             robots: Which, ``(K,)``, int64.
             worlds: Which environment each is in.
             samples: How its world and camera differ.
+
+        Raises:
+            InputError: A sample has light or clutter and these eyes are not ``furnished``, or the pool lacks a mesh.
         """
         which, mounted = robots.to(self._device), self._mounted
+        for robot, world, sample in zip(robots.tolist(), worlds, samples, strict=True):
+            self._furnish(robot, world, sample)
         alike = replace(
             mounted,
             world_to_camera=mounted.world_to_camera.repeat(len(samples), 1, 1),
@@ -146,11 +162,26 @@ class Eyes:
         self._lag[which] = torch.tensor(lags, device=self._device)
         self._longest = max(self._longest, *lags)
         self._is_noisy |= any(sample.camera.noise > 0 for sample in samples)
+        if self._is_noisy:
+            keys = [key_of(sample.seed, sample.index) for sample in samples]
+            self._key[which] = torch.tensor(keys, device=self._device)
+            self._age[which] = 0
         if self._is_recolored or any(sample.appearance != Appearance() for sample in samples):
             self._is_recolored = True
             matrices, offsets = color_changes([sample.appearance for sample in samples])
             self._matrix[which] = matrices.float().to(self._device)
             self._offset[which] = offsets.float().to(self._device)
+
+    def _furnish(self, robot: int, world: int, sample: Sample) -> None:
+        wanted = sample.clutter or sample.light is not None
+        if wanted and (self._furnished is None or (sample.clutter and self._pool is None)):
+            raise InputError(
+                "the sample has clutter or light, but the ranges of this environment have none; give ranges that do."
+            )
+        if self._furnished is not None:
+            things = [] if self._pool is None else [(self._pool.place(thing), thing.color) for thing in sample.clutter]
+            light = None if sample.light is None else light_terms(sample.light)
+            self._furnished.furnish(robot, self._worlds[world], things, light)
 
     def look(self, pose: torch.Tensor) -> dict[str, torch.Tensor]:
         """Pictures of all robots, as late as their latencies make them.
@@ -196,18 +227,37 @@ class Eyes:
             aovs.append("depth")
         if self._is_recolored:
             aovs.append("alpha")
-        pictures = self._delegate.render(cameras, aovs=aovs, environments=(self._worlds, self._world[pick])).aovs
+        if self._is_recolored and self._furnished is not None:
+            aovs.append("prim_id")
+        looks_into = (self._worlds, self._world[pick])
+        if self._furnished is not None:
+            looks_into = (self._furnished.paths, self._everybody[pick])
+        frame = self._delegate.render(cameras, aovs=aovs, environments=looks_into)
+        pictures = frame.aovs
         color = torch.as_tensor(pictures["color"])
         if self._is_recolored:
             alpha = torch.as_tensor(pictures["alpha"])[..., None]
-            color = torch.einsum("khwc,kdc->khwd", color, self._matrix[pick]) + alpha * self._offset[pick, None, None]
+            shown = torch.einsum("khwc,kdc->khwd", color, self._matrix[pick]) + alpha * self._offset[pick, None, None]
+            if "prim_id" in aovs:
+                shown = torch.where(self._shows_thing(frame)[..., None], color, shown)
+            color = shown
         if self._is_noisy:
-            noise = torch.randn(color.shape, generator=self._generator, device=self._device)
+            noise = normal_noise(self._key[pick], self._age[pick], color[0].numel()).view(color.shape)
             color = color + noise * self._noise[pick, None, None, None]
+            self._age[pick] += 1
         seen = {"rgb": (color * 255).round_().clamp_(0, 255).to(torch.uint8)}
         if self._depth:
             seen["depth"] = (torch.as_tensor(pictures["depth"]) * self._scale[pick, None, None])[..., None]
         return seen
+
+    def _shows_thing(self, frame: Frame) -> torch.Tensor:
+        """Pixels that show clutter, ``(K, H, W)``."""
+        if len(self._is_thing) != len(frame.prim_paths) + 1:
+            assert self._furnished is not None
+            named = [self._furnished.is_thing(path) for path in frame.prim_paths]
+            # The last is what -1 refers to: nothing.
+            self._is_thing = torch.tensor([*named, False], device=self._device)
+        return self._is_thing[torch.as_tensor(frame.aovs["prim_id"]).long()]
 
     def _seen_from(self, pose: torch.Tensor, pick: slice | torch.Tensor) -> torch.Tensor:
         """World-to-camera transforms into the unplaced environments, ``(K, 4, 4)``.

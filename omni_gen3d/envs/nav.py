@@ -17,14 +17,16 @@ import torch
 from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
+from omni_gen3d.envs.clutter import Pool
 from omni_gen3d.envs.courses import Ways, course_or_refuse, lay_course
-from omni_gen3d.envs.entry import Entry
+from omni_gen3d.envs.entry import Entry, Pose
 from omni_gen3d.envs.episodes import Episode, EpisodeSource
 from omni_gen3d.envs.eyes import Eyes, RobotCamera
 from omni_gen3d.envs.newton import join_parts
 from omni_gen3d.envs.occupancy import occupancy_map
-from omni_gen3d.envs.randomize import Randomization
+from omni_gen3d.envs.randomize import Randomization, pool_of
 from omni_gen3d.envs.robots import RobotBody, Robots
+from omni_gen3d.envs.sample import Sample
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import check_seed, pick_device
 
@@ -90,6 +92,7 @@ class Gen3DNavEnv(VectorEnv):
         *,
         task: NavTask | None = None,
         randomization: Randomization | None = None,
+        pool: Pool | None = None,
         device: str = "auto",
         tensors: bool = False,
     ) -> None:
@@ -100,6 +103,7 @@ class Gen3DNavEnv(VectorEnv):
             num_envs: N.
             task: What to do.
             randomization: What varies beside the environment, start and goal; nothing where None.
+            pool: Of the clutter, where ``randomization`` wants any without naming one.
             device: ``auto``, ``cpu`` or ``cuda``, for physics and pictures.
             tensors: Hand out torch tensors on the device instead of numpy arrays.
 
@@ -125,13 +129,27 @@ class Gen3DNavEnv(VectorEnv):
             courses.append(course_or_refuse(course, entry.title, task.goal_distance))
             colliders.append(join_parts(environment.parts))
         ranges = Randomization() if randomization is None else randomization
-        self._source = EpisodeSource(environments, courses, ranges)
+        self._pool, clutter = pool_of(ranges, pool), ranges.clutter
+        self._slots = 0 if clutter is None else round(clutter.count.high)
+        self._source = EpisodeSource(environments, courses, ranges, pool=self._pool, robot_radius=task.body.radius)
         self._index_of = {entry.id: i for i, entry in enumerate(environments)}
         self._goals = [course.goals for course in courses]
         self._ways = Ways(courses, self._device)
-        self._robots = Robots(colliders, num_envs, body=task.body, device=self._device.type)
+        obstacles = () if self._pool is None else [entry.mesh for entry in self._pool.meshes]
+        self._robots = Robots(
+            colliders, num_envs, body=task.body, obstacles=obstacles, slots=self._slots, device=self._device.type
+        )
         folders = [entry.folder for entry in environments]
-        self._eyes = Eyes(folders, num_envs, task.camera, depth=task.depth, device=self._device, step=task.body.step)
+        self._eyes = Eyes(
+            folders,
+            num_envs,
+            task.camera,
+            depth=task.depth,
+            device=self._device,
+            step=task.body.step,
+            furnished=clutter is not None or ranges.light is not None,
+            pool=self._pool,
+        )
         self.episodes: list[Episode] = []
         self._world = torch.zeros(num_envs, dtype=torch.long, device=self._device)
         self._goal = torch.zeros(num_envs, dtype=torch.long, device=self._device)
@@ -168,7 +186,6 @@ class Gen3DNavEnv(VectorEnv):
         if seed is not None:
             check_seed(seed)
             self._source.restart(seed)
-            self._eyes.restart(seed)
         unknown = set(options or ()) - {"episodes"}
         if unknown:
             raise InputError(f"options holds {sorted(unknown)}; allowed is 'episodes'.")
@@ -250,6 +267,8 @@ class Gen3DNavEnv(VectorEnv):
 
         samples = [episode.sample for episode in episodes]
         worlds = [self._index_in(sample.environment) for sample in samples]
+        obstacles = self._obstacles(samples)
+        self._eyes.adjust(robots, worlds, samples)
         rows, goals = [], []
         for episode, world in zip(episodes, worlds, strict=True):
             placement, start, contact = episode.sample.placement, episode.start, episode.sample.contact
@@ -268,8 +287,24 @@ class Gen3DNavEnv(VectorEnv):
         self._placed[where] = table[:, 3:5]
         self._age[where] = 0
         self._robots.place(where, world, table[:, :3], scales=table[:, 3], yaws=table[:, 4], frictions=table[:, 5])
-        self._eyes.adjust(robots, worlds, samples)
+        if self._slots:
+            self._robots.furnish(where, *obstacles, frictions=table[:, 5])
         self._way[where] = self._way_left()[where]
+
+    def _obstacles(self, samples: Sequence[Sample]) -> tuple[torch.Tensor, torch.Tensor]:
+        """Clutter as ``Robots.furnish`` wants it, in the placed worlds."""
+        meshes = torch.full((len(samples), self._slots), -1)
+        places = torch.zeros(len(samples), self._slots, 5)
+        for row, sample in enumerate(samples):
+            if len(sample.clutter) > self._slots:
+                raise InputError(f"an episode has {len(sample.clutter)} things, the ranges allow {self._slots}.")
+            placement = sample.placement
+            for slot, thing in enumerate(sample.clutter):
+                assert self._pool is not None
+                stands = placement.move(Pose(thing.position, thing.yaw))
+                meshes[row, slot] = self._pool.number(thing)
+                places[row, slot] = torch.tensor([*stands.position, stands.yaw, placement.scale * thing.scale])
+        return meshes, places
 
     def _index_in(self, id_: str) -> int:
         if id_ not in self._index_of:

@@ -4,7 +4,7 @@ Warp compiles these; the module is loaded only where robots are simulated.
 """
 
 # What a kernel may do with vectors, Warp's stubs do not know.
-# pyright: reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
+# pyright: reportAssignmentType=false, reportArgumentType=false, reportCallIssue=false, reportGeneralTypeIssues=false
 # pyright: reportIndexIssue=false, reportOperatorIssue=false
 
 from __future__ import annotations
@@ -29,20 +29,21 @@ def drive(
     body_inertia: wp.array[wp.mat33],
     shape_material_mu: wp.array[float],
     command: wp.array[wp.vec2],
+    stride: int,
     dt: float,
     body_f: wp.array[wp.spatial_vector],
 ):
     """Force and torque of the wheels: towards the commanded velocities as far as friction with the floor carries.
 
     ``command`` is forward speed [m/s] and turn rate [rad/s]. Wheels do not slide sideways, within the same friction.
-    The friction is the collider's, the second shape of each world.
+    The friction is the collider's, the second of the ``stride`` shapes of each world.
     """
     i = wp.tid()
     yaw = heading(wp.transform_get_rotation(body_q[i]))
     velocity = wp.spatial_top(body_qd[i])
     forward = wp.vec3(wp.cos(yaw), wp.sin(yaw), 0.0)
     change = forward * command[i][0] - wp.vec3(velocity[0], velocity[1], 0.0)
-    grip = shape_material_mu[2 * i + 1] * GRAVITY * dt
+    grip = shape_material_mu[stride * i + 1] * GRAVITY * dt
     length = wp.length(change)
     if length > grip:
         change = change * (grip / length)
@@ -120,6 +121,7 @@ def place(
     lows: wp.array[wp.vec3],
     highs: wp.array[wp.vec3],
     ride_height: float,
+    stride: int,
     body_q: wp.array[wp.transform],
     body_qd: wp.array[wp.spatial_vector],
     shape_source: wp.array[wp.uint64],
@@ -135,7 +137,7 @@ def place(
     half = 0.5 * pose[2]
     body_q[i] = wp.transform(wp.vec3(pose[0], pose[1], ride_height), wp.quat(0.0, 0.0, wp.sin(half), wp.cos(half)))
     body_qd[i] = wp.spatial_vector()
-    collider = 2 * i + 1
+    collider = stride * i + 1
     turn = 0.5 * yaws[k]
     shape_source[collider] = mesh_ids[world]
     shape_transform[collider] = wp.transform(wp.vec3(), wp.quat(0.0, 0.0, wp.sin(turn), wp.cos(turn)))
@@ -144,4 +146,40 @@ def place(
     shape_high[collider] = highs[world] * scale
     # XPBD takes the mean of the two shapes in contact.
     shape_material_mu[collider] = frictions[k]
-    shape_material_mu[2 * i] = frictions[k]
+    shape_material_mu[stride * i] = frictions[k]
+
+
+@wp.kernel
+def furnish(
+    robots: wp.array[int],
+    meshes: wp.array2d[int],
+    positions: wp.array2d[wp.vec3],
+    turns: wp.array2d[float],
+    scales: wp.array2d[float],
+    frictions: wp.array[float],
+    mesh_ids: wp.array[wp.uint64],
+    lows: wp.array[wp.vec3],
+    highs: wp.array[wp.vec3],
+    stride: int,
+    shape_source: wp.array[wp.uint64],
+    shape_transform: wp.array[wp.transform],
+    shape_scale: wp.array[wp.vec3],
+    shape_low: wp.array[wp.vec3],
+    shape_high: wp.array[wp.vec3],
+    shape_material_mu: wp.array[float],
+):
+    """Put obstacles around robots, each into a shape of its own after the collider; mesh -1 puts one out of the way."""
+    k, slot = wp.tid()
+    shape = stride * robots[k] + 2 + slot
+    mesh = meshes[k, slot]
+    if mesh < 0:
+        shape_transform[shape] = wp.transform(wp.vec3(0.0, 0.0, -2000.0), wp.quat_identity())
+        return
+    half = 0.5 * turns[k, slot]
+    scale = scales[k, slot]
+    shape_source[shape] = mesh_ids[mesh]
+    shape_transform[shape] = wp.transform(positions[k, slot], wp.quat(0.0, 0.0, wp.sin(half), wp.cos(half)))
+    shape_scale[shape] = wp.vec3(scale, scale, scale)
+    shape_low[shape] = lows[mesh] * scale
+    shape_high[shape] = highs[mesh] * scale
+    shape_material_mu[shape] = frictions[k]

@@ -66,7 +66,7 @@ class RobotBody:
 
 
 class Robots:
-    """N robots in N worlds over W colliders that they share.
+    """N robots in N worlds over W colliders that they share, and obstacles that each robot has for itself.
 
     Attributes:
         pose: ``(x, y, yaw)`` [m, rad], shape ``(N, 3)``, float32, on the device; rewritten by ``place`` and ``step``.
@@ -75,7 +75,14 @@ class Robots:
     """
 
     def __init__(
-        self, colliders: Sequence[TriMesh], count: int, *, body: RobotBody | None = None, device: str = "cpu"
+        self,
+        colliders: Sequence[TriMesh],
+        count: int,
+        *,
+        body: RobotBody | None = None,
+        obstacles: Sequence[TriMesh] = (),
+        slots: int = 0,
+        device: str = "cpu",
     ) -> None:
         """Build the worlds; every robot waits far from everything until it is placed.
 
@@ -83,6 +90,8 @@ class Robots:
             colliders: One mesh for each environment, Z-up, floor at 0.
             count: N.
             body: Of every robot.
+            obstacles: Meshes that may be put around a robot.
+            slots: So many of them at most.
             device: ``cpu`` or ``cuda``.
 
         Raises:
@@ -101,12 +110,15 @@ class Robots:
         self._wp, self._kernels, self._count = wp, robot_kernels, count
         self._device = wp.get_device("cuda:0" if device == "cuda" else "cpu")
         self._ride_height = (self.body.height + self.body.clearance) / 2
+        # Of each world: the robot, its collider, its obstacles.
+        self._slots, self._stride, self._first_obstacle = slots, 2 + slots, len(colliders)
+        meshes = [*colliders, *obstacles]
         with wp.ScopedDevice(self._device):
-            self._meshes = [newton_mesh(mesh) for mesh in colliders]
+            self._meshes = [newton_mesh(mesh) for mesh in meshes]
             self._model: Any = self._build(newton)
             self._mesh_ids = wp.array([mesh.finalize(self._device) for mesh in self._meshes], dtype=wp.uint64)
-            self._lows = wp.array(np.stack([mesh.vertices.min(0) for mesh in colliders]), dtype=wp.vec3)
-            self._highs = wp.array(np.stack([mesh.vertices.max(0) for mesh in colliders]), dtype=wp.vec3)
+            self._lows = wp.array(np.stack([mesh.vertices.min(0) for mesh in meshes]), dtype=wp.vec3)
+            self._highs = wp.array(np.stack([mesh.vertices.max(0) for mesh in meshes]), dtype=wp.vec3)
             self._pipeline = newton.CollisionPipeline(
                 self._model,
                 broad_phase="explicit",
@@ -171,6 +183,7 @@ class Robots:
                     self._lows,
                     self._highs,
                     self._ride_height,
+                    self._stride,
                 ],
                 outputs=[
                     state.body_q,
@@ -185,6 +198,46 @@ class Robots:
                 device=self._device,
             )
             self._report()
+
+    def furnish(
+        self, robots: torch.Tensor, meshes: torch.Tensor, places: torch.Tensor, *, frictions: torch.Tensor
+    ) -> None:
+        """Put obstacles around robots, in place of those that they had; tensors of any device.
+
+        Args:
+            robots: Which, ``(K,)``, each once.
+            meshes: Number of the mesh in each slot, -1 for none, ``(K, slots)``.
+            places: ``(x, y, z, yaw, scale)`` of each in the placed world [m, rad], ``(K, slots, 5)``.
+            frictions: Of all obstacles of a robot, ``(K,)``.
+        """
+        wp, model = self._wp, self._model
+        x_y_z, turns, scales = places.split([3, 1, 1], -1)
+        with self._stream():
+            wp.launch(
+                self._kernels.furnish,
+                dim=(len(robots), self._slots),
+                inputs=[
+                    self._array(robots, torch.int32, wp.int32),
+                    self._array(torch.where(meshes < 0, -1, meshes + self._first_obstacle), torch.int32, wp.int32),
+                    self._array(x_y_z, torch.float32, wp.vec3),
+                    self._array(turns[..., 0], torch.float32, wp.float32),
+                    self._array(scales[..., 0], torch.float32, wp.float32),
+                    self._array(frictions, torch.float32, wp.float32),
+                    self._mesh_ids,
+                    self._lows,
+                    self._highs,
+                    self._stride,
+                ],
+                outputs=[
+                    model.shape_source_ptr,
+                    model.shape_transform,
+                    model.shape_scale,
+                    model.shape_collision_aabb_lower,
+                    model.shape_collision_aabb_upper,
+                    model.shape_material_mu,
+                ],
+                device=self._device,
+            )
 
     def step(self, actions: torch.Tensor) -> None:
         """Drive every robot for ``body.step`` seconds.
@@ -223,6 +276,7 @@ class Robots:
                     model.body_inertia,
                     model.shape_material_mu,
                     self._command,
+                    self._stride,
                     dt,
                 ],
                 outputs=[before.body_f],
@@ -272,6 +326,10 @@ class Robots:
         config = newton.ModelBuilder.ShapeConfig(density=body.mass / volume, mu=0.0, gap=0.0)
         robot.add_shape_cylinder(chassis, radius=body.radius, half_height=half_height, cfg=config)
         robot.add_shape_mesh(-1, mesh=self._meshes[0], cfg=contact_config(), label="collider")
+        away = wp.transform(wp.vec3(0.0, 0.0, -2000.0), wp.quat_identity())
+        for slot in range(self._slots):
+            spare = self._meshes[self._first_obstacle]
+            robot.add_shape_mesh(-1, xform=away, mesh=spare, cfg=contact_config(), label=f"obstacle_{slot}")
         builder = newton.ModelBuilder(up_axis=newton.Axis.Z, gravity=(0.0, 0.0, 0.0))
         builder.replicate(robot, self._count)
         return builder.finalize(device=self._device)

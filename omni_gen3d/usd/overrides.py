@@ -209,6 +209,11 @@ def override_clutter(stage: Usd.Stage, root: str, things: Sequence[tuple[TriMesh
             mesh.CreateDisplayColorAttr([Gf.Vec3f(*color)])
 
 
+def is_clutter(path: str) -> bool:
+    """Whether a prim is one of the things of ``override_clutter``."""
+    return _CLUTTER_PATH.removeprefix(_WORLD) + "/" in path
+
+
 def override_motion(
     stage: Usd.Stage, root: str, start: float = 0.0, speed: float = 1.0, removed: Collection[int] = ()
 ) -> None:
