@@ -335,7 +335,9 @@ def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scen
         transform_gaussians(_as_gaussians(gaussians, item), pose[:3, :3], pose[:3, 3], scale) for gaussians in moments
     )
     scene = dynamic_scene(
-        GaussianSequence(frames, _FRAMES_PER_SECOND), cameras_of(batch.scenes.camera_to_first[item].flatten(0, 1))
+        GaussianSequence(frames, _FRAMES_PER_SECOND),
+        cameras_of(batch.scenes.camera_to_first[item].flatten(0, 1)),
+        films.frames[item].cpu(),
     )
     arc = cameras_of(novel.camera_to_first[item, 0])
     pictures = torch.stack([_picture(scene, time, arc[[len(arc) - 1]]) for time in range(len(moments))])
