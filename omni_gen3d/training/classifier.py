@@ -65,9 +65,13 @@ class AttributeClassifier(nn.Module):
             ``kind`` (B, 6), ``floor`` (B, 7) and ``wall`` (B, 6), of which one holds; ``objects`` (B, 18), each on its
             own, positive where visible.
         """
-        x = F.silu(self.stages(self.stem(F.pixel_unshuffle(pictures * 2 - 1, 2))))
-        logits = self.head(torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)).float()
+        logits = self.head(self.features(pictures)).float()
         return dict(zip(GROUPS, logits.split(self.sizes, dim=1), strict=True))
+
+    def features(self, pictures: torch.Tensor) -> torch.Tensor:
+        """What the logits are read from, shape ``(B, C)``."""
+        x = F.silu(self.stages(self.stem(F.pixel_unshuffle(pictures * 2 - 1, 2))))
+        return torch.cat([x.mean((2, 3)), x.amax((2, 3))], 1)
 
 
 @dataclass(frozen=True)

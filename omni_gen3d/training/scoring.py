@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Mapping
+from typing import Any
 
 import torch
 
@@ -21,6 +22,12 @@ _NOVEL_END = (0.25, -0.12, 0.20)
 _FRAME_STRIDE = 2
 # A true camera nearer to anything than this sees nothing worth comparing with [m].
 _TRUE_CLEARANCE_M = 0.1
+
+
+def check(name: str, value: float, target: float, *, at_most: bool = False) -> dict[str, Any]:
+    """A figure held to a target, as ``eval`` prints it."""
+    ok = value <= target if at_most else value >= target
+    return {"name": name, "value": value, "target": target, "ok": ok, "at_most": at_most}
 
 
 class Tally:
@@ -107,8 +114,8 @@ def add_truth(
     or behind a wall, are left out.
 
     Args:
-        tally: Where image_psnr_db, hole_psnr_db (where the first frame's 3D cache is empty), their ``_aligned`` twins
-            and image_frames_share are counted.
+        tally: Where image_psnr_db, hole_psnr_db (where the first frame's 3D cache is empty), repeated_psnr_db (of the
+            first frame repeated), their ``_aligned`` twins and image_frames_share are counted.
         drawn: Renders along the trajectories, shape ``(B, V, L, H, W, 3)``.
         first: What the scenes grew from.
         scenes: The six trajectories.
@@ -132,9 +139,14 @@ def add_truth(
             clear = distance_to_nearest(views.worlds, centres) > _TRUE_CLEARANCE_M
             clear = clear[:, None, :, None, None].expand_as(hole)
             true = render_clips(views, path, height, width).rgb
-            for name, mask in ((f"image_psnr{suffix}_db", clear), (f"hole_psnr{suffix}_db", clear & hole)):
+            repeated = (first.picture / 2 + 0.5)[:, :, None].expand_as(true)
+            for name, frames, mask in (
+                ("image", shown, clear),
+                ("hole", shown, clear & hole),
+                ("repeated", repeated, clear),
+            ):
                 if mask.any():
-                    tally.add({name: psnr(shown, true, mask)}, float(mask.sum()))
+                    tally.add({f"{name}_psnr{suffix}_db": psnr(frames, true, mask)}, float(mask.sum()))
             tally.add({f"image_frames_share{suffix}": float(clear.float().mean())})
         ends.append(true[:, :, -1])
     return torch.stack(ends, 1)

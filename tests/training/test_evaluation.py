@@ -55,12 +55,18 @@ def test_every_figure_is_measured(measured: tuple[dict[str, Any], Path]) -> None
 
 
 def test_checks_follow_the_figures(measured: tuple[dict[str, Any], Path]) -> None:
-    """The gain over the baseline is their difference; a random decoder misses it, a perfect classifier passes."""
+    """One for each figure, each a difference or a value of the rows; a perfect classifier passes, random networks
+    miss the others."""
     result = measured[0]
-    gain, classifier = result["checks"]
+    checks = {check["name"]: check for check in result["checks"]}
+    assert len(checks) == len(result["checks"]) == 13
+    gain, below = checks["fidelity above baseline [dB]"], checks["RGB below the tokenizer where the warp covers [dB]"]
     assert gain["value"] == pytest.approx(result["fidelity_psnr_db"] - result["baseline_psnr_db"])
-    assert gain["target"] == 2.0 and gain["ok"] == (gain["value"] >= 2.0)
-    assert classifier["value"] == 1.0 and classifier["ok"]
+    assert gain["target"] == 6.0 and gain["ok"] == (gain["value"] >= 6.0)
+    assert below["value"] == pytest.approx(result["tokenizer_seen_psnr_db"] - result["rgb_seen_psnr_db"])
+    assert below["at_most"] and below["ok"] == (below["value"] <= 1.5)
+    assert checks["classifier accuracy on true frames"]["ok"] and not checks["tokenizer [dB]"]["ok"]
+    assert checks["distance between seeds"]["ok"] and checks["distance between runs of a seed"]["value"] == 0
     assert list(result["classifier"]["prompt_groups"]) == ["kind"]
 
 

@@ -72,6 +72,8 @@ def test_true_frames_score_perfectly(perfect: tuple[Views, Clips, FirstFrames, S
     assert means["image_frames_share"] > 0.5
     for name in ("image_psnr_db", "image_psnr_aligned_db", "hole_psnr_db", "hole_psnr_aligned_db"):
         assert means[name] > 90
+    assert 5 < means["repeated_psnr_db"] < 40
+    assert means["repeated_psnr_db"] == pytest.approx(means["repeated_psnr_aligned_db"])
     torch.testing.assert_close(ends, drawn[:, :, -1].permute(0, 1, 4, 2, 3))
 
 
