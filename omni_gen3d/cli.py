@@ -24,7 +24,7 @@ from omni_gen3d.console import one_line, reported, shown, stage_progress, stop_o
 from omni_gen3d.envs.commands import envs_app
 from omni_gen3d.errors import InputError
 from omni_gen3d.lyra_commands import MaxMemoryOption, WeightsOption, lyra_app
-from omni_gen3d.request import DEFAULT_TIMES, MAX_STEPS, Device, Extent, check_request
+from omni_gen3d.request import DEFAULT_TIMES, MAX_STEPS, Device, Extent, check_extent, check_request
 from omni_gen3d.training.commands import eval_app, train_app
 from omni_gen3d.view_commands import EnvironmentArgument, environment_folder, render
 
@@ -141,6 +141,7 @@ def generate(
         raise InputError("--image and --video exclude each other; give one of them.")
     if video is None and (fps is not None or times is not None):
         raise InputError("--fps and --times belong to --video; give it, too.")
+    check_extent(extent.value, of_film=video is not None)
     source = image or video
     for sentence in sentences:
         check_request(sentence, image=source, fov_deg=fov, seed=seed, steps=steps)

@@ -80,14 +80,16 @@ def check_request(
         raise InputError(f"the number of steps is {steps}; it must lie between 1 and {MAX_STEPS}.")
 
 
-def check_extent(extent: str) -> None:
-    """Refuse an extent that does not exist.
+def check_extent(extent: str, *, of_film: bool = False) -> None:
+    """Refuse an extent that does not exist, or that a film cannot have.
 
     Raises:
-        InputError: It is unknown.
+        InputError: It is unknown, or a film is to become more than what it shows.
     """
     if extent not in list(Extent):
         raise InputError(f"the extent is {extent!r}; allowed are view (about the picture) and room (all around it).")
+    if of_film and extent != Extent.view:
+        raise InputError(f"a film cannot have the extent {extent}; take the extent view, or a picture as input.")
 
 
 def check_seed(seed: int) -> None:

@@ -112,6 +112,7 @@ def test_usage_errors_exit_with_two(arguments: list[str], here: Path) -> None:
         (["--image", "absent.png"], "absent.png does not exist"),
         (["--image", ".."], "is a folder"),
         (["--image", "a.png", "--video", "a.mp4"], "exclude each other"),
+        (["--video", "a.mp4", "--extent", "room"], "a film cannot have the extent room"),
         (["a hall", "--times", "5"], "belong to --video"),
         (["a hall", "--fps", "5"], "belong to --video"),
         (["--video", "absent.mp4"], "absent.mp4 does not exist"),

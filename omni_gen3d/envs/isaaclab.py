@@ -33,6 +33,16 @@ from isaaclab.utils import configclass
 from isaaclab_newton.physics import MJWarpSolverCfg, NewtonCfg, NewtonCollisionPipelineCfg
 
 from omni_gen3d.envs.eyes import Eyes, RobotCamera
+from omni_gen3d.envs.isaaclab_goals import (
+    GoalCommand,
+    GoalCommandCfg,
+    blocked,
+    goal_seen,
+    progress,
+    reached,
+    robot_pose,
+    success,
+)
 from omni_gen3d.envs.newton import join_parts
 from omni_gen3d.envs.plain import from_plain, to_plain
 from omni_gen3d.envs.randomize import Randomization, draw
@@ -43,28 +53,37 @@ from omni_gen3d.usd.collision import author_collision
 from omni_gen3d.usd.stage import new_stage, save_stage
 
 RADIUS_M, HEIGHT_M = 0.25, 0.4
+# How near the robot's axis must come to a goal.
+REACHED_M = 0.2
 # Twice what friction of 0.6 takes away from a body that slides on the floor.
 GRIP_M_S2 = 12.0
 
 
-def environment_cfg(
-    folders: Sequence[Path | str], place: Path | str = ".", prim_path: str = "{ENV_REGEX_NS}/Environment"
-) -> AssetBaseCfg:
+@configclass
+class EnvironmentAssetCfg(AssetBaseCfg):
     """One environment for all envs, or several that are dealt out to them in turn.
 
     Isaac Lab wants the same number of shapes in every env. So of several environments small layers are written to the
-    folder ``place``, which refer to their splats and hold their colliders as one mesh each.
+    folder ``layers``, which refer to their splats and hold their colliders as one mesh each.
+
+    Attributes:
+        folders: Of environments.
+        layers: Where those layers go.
     """
-    if len(folders) == 1:
-        paths = [str(Path(folders[0]) / "environment.usda")]
-    else:
-        paths = [str(_with_one_shape(Path(folder), Path(place))) for folder in folders]
-    spawn = (
-        sim_utils.UsdFileCfg(usd_path=paths[0])
-        if len(paths) == 1
-        else sim_utils.MultiUsdFileCfg(usd_path=paths, random_choice=False)
-    )
-    return AssetBaseCfg(prim_path=prim_path, spawn=spawn)
+
+    prim_path: str = "{ENV_REGEX_NS}/Environment"
+    folders: list[str] = []  # noqa: RUF012 -- configclass gives every instance its own
+    layers: str = "."
+
+    def __post_init__(self) -> None:
+        # Isaac Lab copies configurations that it has written to, and runs this for every copy.
+        if self.spawn is not None:
+            return
+        if len(self.folders) == 1:
+            self.spawn = sim_utils.UsdFileCfg(usd_path=str(Path(self.folders[0]) / "environment.usda"))
+        elif self.folders:
+            paths = [str(_with_one_shape(Path(folder), Path(self.layers))) for folder in self.folders]
+            self.spawn = sim_utils.MultiUsdFileCfg(usd_path=paths, random_choice=False)
 
 
 def _with_one_shape(folder: Path, place: Path) -> Path:
@@ -85,20 +104,12 @@ def terrain_cfg(folder: Path | str, prim_path: str = "/World/ground") -> Terrain
     return TerrainImporterCfg(prim_path=prim_path, terrain_type="usd", usd_path=str(Path(folder) / "environment.usda"))
 
 
-def robot_pose(env: Any, robot: str) -> torch.Tensor:
-    """``(x, y, yaw)`` of a robot in its env [m, rad], ``(N, 3)``."""
-    place = torch.as_tensor(env.scene[robot].data.root_pos_w.torch) - env.scene.env_origins
-    x, y, z, w = torch.as_tensor(env.scene[robot].data.root_quat_w.torch).unbind(-1)
-    yaw = torch.atan2(2 * (w * z + x * y), 1 - 2 * (y * y + z * z))
-    return torch.stack([place[:, 0], place[:, 1], yaw], -1)
-
-
 class SplatPicture(ManagerTermBase):
     """Observation term: what the robots' cameras see, by the render delegate, float32 RGB in [0, 1], ``(N, S, S, 3)``.
 
     Parameters of the term, plain values all, as Isaac Lab takes objects apart: ``home`` of the library, ``ids`` in the
-    order of ``environment_cfg``, ``robot``, ``ranges`` (``to_plain`` of a ``Randomization``), ``seed``. At a reset each
-    env gets the next sample of the series.
+    order in which ``EnvironmentAssetCfg`` has them, ``robot``, ``ranges`` (``to_plain`` of a ``Randomization``),
+    ``seed``. At a reset each env gets the next sample of the series.
     """
 
     def __init__(self, cfg: ObservationTermCfg, env: Any) -> None:
@@ -197,13 +208,6 @@ def place_at_spawn_poses(env: Any, env_ids: torch.Tensor, spawns: Sequence[Any],
     )
 
 
-def speed_ahead(env: Any, robot: str) -> torch.Tensor:
-    """Reward: speed along the heading [m/s]; what a wall takes away."""
-    yaw = robot_pose(env, robot)[:, 2]
-    velocity = torch.as_tensor(env.scene[robot].data.root_lin_vel_w.torch)
-    return velocity[:, 0] * torch.cos(yaw) + velocity[:, 1] * torch.sin(yaw)
-
-
 def out_of_time(env: Any) -> torch.Tensor:
     """Termination: the episode is as long as it may be."""
     return env.episode_length_buf >= env.max_episode_length
@@ -220,24 +224,31 @@ def nav_env_cfg(
     *,
     ranges: Randomization | None = None,
     seed: int = 0,
+    goal_distance: tuple[float, float] = (0.6, 4.0),
     layers: Path | str | None = None,
 ) -> ManagerBasedRLEnvCfg:
-    """The task ``Gen3D-Nav-v0``: robots that see splats and drive in environments of the library.
+    """The task ``Gen3D-Nav-v0``: robots that see splats and must reach goals in environments of the library.
+
+    Observations are the groups ``policy``, the picture ``(N, 64, 64, 3)``, and ``goal``, ``(N, 3)``. The reward of a
+    step is the metres of way gained, 2 for the goal and -1 for a metre that a wall took; the goal and the time end an
+    episode.
 
     Args:
         registry: Library; the user's where None.
         ids: Of environments that are dealt out in turn; all of the library where None.
         num_envs: Robots.
-        ranges: Looks, lenses and so on; placement is not applied to colliders here, leave it out.
+        ranges: Looks, lenses, noise and latency; placement, contact, light and clutter are not applied here, leave them
+            out.
         seed: Of the samples.
-        layers: Folder for the layers of ``environment_cfg``; a new temporary one, which stays, where None.
+        goal_distance: Shortest and longest way to a goal [m].
+        layers: Folder for the layers of ``EnvironmentAssetCfg``; a new temporary one, which stays, where None.
     """
     library = Registry() if registry is None else registry
     known = library.entries() if ids is None else [library.get(id_) for id_ in ids]
     spawns = [[[*pose.position, pose.yaw] for pose in entry.spawn_poses] for entry in known]
     scene = InteractiveSceneCfg(num_envs=num_envs, env_spacing=30.0, replicate_physics=True)
     place = tempfile.mkdtemp(prefix="omni_gen3d_isaaclab_") if layers is None else layers
-    scene.environment = environment_cfg([entry.folder for entry in known], place)
+    scene.environment = EnvironmentAssetCfg(folders=[str(entry.folder) for entry in known], layers=str(place))
     scene.robot = RigidObjectCfg(
         prim_path="{ENV_REGEX_NS}/Robot",
         spawn=sim_utils.CylinderCfg(
@@ -270,12 +281,30 @@ def nav_env_cfg(
     policy = ObservationGroupCfg()
     policy.rgb = picture
     start = EventTermCfg(func=place_at_spawn_poses, mode="reset", params={"spawns": spawns, "robot": "robot"})
-    ahead = RewardTermCfg(func=speed_ahead, weight=1.0, params={"robot": "robot"})
-    cfg.observations = _Terms(policy=policy)
+    toward = ObservationGroupCfg()
+    toward.goal = ObservationTermCfg(func=goal_seen, params={"goal": "goal"})
+    cfg.commands = _Terms(
+        goal=GoalCommandCfg(
+            home=str(library.home.directory),
+            ids=[entry.id for entry in known],
+            robot_radius=RADIUS_M,
+            robot_height=HEIGHT_M,
+            goal_distance=goal_distance,
+        )
+    )
+    cfg.observations = _Terms(policy=policy, goal=toward)
     cfg.actions = _Terms(drive=PlanarVelocityCfg(asset_name="robot"))
     cfg.events = _Terms(start=start)
-    cfg.rewards = _Terms(ahead=ahead)
-    cfg.terminations = _Terms(time=TerminationTermCfg(func=out_of_time, time_out=True))
+    at_goal = {"goal": "goal", "within": REACHED_M}
+    cfg.rewards = _Terms(
+        progress=RewardTermCfg(func=progress, weight=1.0, params={"goal": "goal"}),
+        success=RewardTermCfg(func=success, weight=2.0, params=at_goal),
+        collision=RewardTermCfg(func=blocked, weight=-1.0, params={"robot": "robot", "drive": "drive"}),
+    )
+    cfg.terminations = _Terms(
+        success=TerminationTermCfg(func=reached, params=at_goal),
+        time=TerminationTermCfg(func=out_of_time, time_out=True),
+    )
     return cfg
 
 
@@ -286,12 +315,15 @@ gymnasium.register(
     kwargs={"env_cfg_entry_point": f"{__name__}:nav_env_cfg"},
 )
 __all__ = [
+    "EnvironmentAssetCfg",
+    "GoalCommand",
+    "GoalCommandCfg",
     "ManagerBasedRLEnv",
     "PlanarVelocity",
     "PlanarVelocityCfg",
     "SplatPicture",
-    "environment_cfg",
     "nav_env_cfg",
     "place_at_spawn_poses",
+    "robot_pose",
     "terrain_cfg",
 ]

@@ -17,6 +17,16 @@ USUAL_S = {
     "preview": 0.5,
     "write": 0.5,
 }
+# Of a whole room: between depth and trajectories it is explored, and eight stations are drawn instead of one.
+USUAL_ROOM_S = {
+    **{name: USUAL_S[name] for name in ("load libraries", "load model", "picture", "depth")},
+    "exploring": 20.0,
+    "trajectories": 45.0,
+    "levelling": 0.5,
+    "collision proxy": 15.0,
+    "preview": 1.0,
+    "write": 1.0,
+}
 # A stage that the table does not know.
 _UNKNOWN_S = 1.0
 # From then on the speed that was seen is more telling than the table.

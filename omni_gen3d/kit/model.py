@@ -13,13 +13,14 @@ from typing import Any, Literal, Protocol
 from omni_gen3d.envs.entry import Description, Entry
 from omni_gen3d.envs.plain import from_plain
 from omni_gen3d.errors import InputError
-from omni_gen3d.kit.estimate import USUAL_S, Estimate, in_words
+from omni_gen3d.kit.estimate import USUAL_ROOM_S, USUAL_S, Estimate, in_words
 from omni_gen3d.kit.interpreter import NoInterpreterError
 from omni_gen3d.kit.process import Call, WorkerProcess
-from omni_gen3d.request import COLLISIONS, Collision, Device, check_collider, check_request
+from omni_gen3d.request import COLLISIONS, Collision, Device, Extent, check_collider, check_extent, check_request
 from omni_gen3d.worker.protocol import VIDEO_SUFFIXES, Failure
 
 DEVICES = tuple(device.value for device in Device)
+EXTENTS = tuple(extent.value for extent in Extent)
 COLLIDERS = COLLISIONS
 _MAX_DICE = 2**31
 
@@ -42,10 +43,16 @@ class Form:
     preset: str = "mini"
     seed: int = 0
     device: str = Device.auto.value
+    extent: str = Extent.view.value
     collision: Collision = "mesh"
     labels: bool = True
     robot_radius: float = 0.25
     add_to_stage: bool = True
+
+    @property
+    def is_film(self) -> bool:
+        """Whether the input is taken for a video."""
+        return self.input.strip().lower().endswith(VIDEO_SUFFIXES)
 
     def request(self) -> dict[str, Any]:
         """The values of the worker's task ``generate``.
@@ -55,6 +62,7 @@ class Form:
         """
         picture = self.input.strip() or None
         check_request(self.prompt, image=picture, fov_deg=None, seed=self.seed, steps=None)
+        check_extent(self.extent, of_film=self.is_film)
         check_collider(self.collision, self.robot_radius)
         if picture is not None and not Path(picture).expanduser().is_file():
             raise InputError(f"the file {picture} does not exist; choose or drop another one, or clear the field.")
@@ -64,6 +72,7 @@ class Form:
             "seed": self.seed,
             "preset": self.preset,
             "device": self.device,
+            "extent": self.extent,
             "collision": self.collision,
             "robot_radius": self.robot_radius,
         }
@@ -96,7 +105,7 @@ class Model:
         self._generator: WorkerProcess | None = None
         self._generation: Call | None = None
         self._estimate: Estimate | None = None
-        self._seconds: dict[tuple[str, str, bool], dict[str, float]] = {}
+        self._seconds: dict[tuple[str, str, bool, str], dict[str, float]] = {}
         self._draws: dict[str, int] = {}
         self._leaving: list[threading.Thread] = []
 
@@ -191,8 +200,9 @@ class Model:
             return None
         self.message = ""
         self._generator = generator
-        kind = form.preset, form.device, form.input.lower().endswith(VIDEO_SUFFIXES)
-        self._estimate = Estimate(self._seconds.get(kind, USUAL_S), time.monotonic())
+        kind = form.preset, form.device, form.is_film, form.extent
+        usual = USUAL_ROOM_S if form.extent == Extent.room else USUAL_S
+        self._estimate = Estimate(self._seconds.get(kind, usual), time.monotonic())
         collision, labels, add = form.collision, form.labels, form.add_to_stage
 
         def finish(call: Call) -> None:

@@ -10,7 +10,7 @@ import omni.ui as ui
 from omni_gen3d.errors import InputError
 from omni_gen3d.kit import host
 from omni_gen3d.kit.gallery import Gallery
-from omni_gen3d.kit.model import COLLIDERS, DEVICES, Model
+from omni_gen3d.kit.model import COLLIDERS, DEVICES, EXTENTS, Model
 from omni_gen3d.worker.protocol import Failure
 
 TITLE = "Generate Environment"
@@ -130,6 +130,9 @@ class GenerateWindow:
             self.seed_field.model.as_int = form.seed
             self.seed_field.model.add_value_changed_fn(self._take_seed)
             self.dice_button = ui.Button("Dice", width=50, clicked_fn=self.model.roll_seed)
+        with ui.HStack(height=24, spacing=4):
+            ui.Label("Extent", width=_LABEL_WIDTH)
+            self.extent_box = ui.ComboBox(EXTENTS.index(form.extent), *EXTENTS)
             ui.Label("Collider", width=60)
             self.collider_box = ui.ComboBox(COLLIDERS.index(form.collision), *COLLIDERS)
         with ui.HStack(height=24, spacing=4):
@@ -154,6 +157,7 @@ class GenerateWindow:
         form.preset = self._presets[_choice(self.preset_box)]
         form.seed = self.seed_field.model.as_int
         form.device = DEVICES[_choice(self.device_box)]
+        form.extent = EXTENTS[_choice(self.extent_box)]
         form.collision = COLLIDERS[_choice(self.collider_box)]
         form.labels = self.labels_box.model.as_bool
         form.robot_radius = self.radius_field.model.as_float

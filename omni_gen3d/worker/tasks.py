@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 import omni_gen3d
 from omni_gen3d.envs.plain import from_plain
 from omni_gen3d.errors import InputError
-from omni_gen3d.request import Collision, Device
+from omni_gen3d.request import Collision, Device, Extent, check_extent
 from omni_gen3d.worker.protocol import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Generation:
     seed: int = 0
     preset: str = "mini"
     device: str = Device.auto.value
+    extent: str = Extent.view.value
     collision: Collision = "mesh"
     robot_radius: float | None = None
     weights: str | None = None
@@ -140,10 +141,12 @@ def _maker(request: Generation) -> Callable[..., GeneratedEnvironment]:
     """What generates from the request's input; loads it."""
     from omni_gen3d.config import load_preset
 
-    if request.input is not None and request.input.lower().endswith(VIDEO_SUFFIXES):
-        return partial(omni_gen3d.generate_from_video, request.input)
+    film = request.input if request.input is not None and request.input.lower().endswith(VIDEO_SUFFIXES) else None
+    check_extent(request.extent, of_film=film is not None)
+    if film is not None:
+        return partial(omni_gen3d.generate_from_video, film)
     weights = request.weights if load_preset(request.preset).family == "lyra" else None
-    return partial(omni_gen3d.generate, image=request.input, weights=weights)
+    return partial(omni_gen3d.generate, image=request.input, extent=request.extent, weights=weights)
 
 
 def _disk_is_full(registry: Registry) -> str:

@@ -171,6 +171,15 @@ class Desk:
         self._run(testing.mouse_click(x, y))
         self.frames()
 
+    def choose(self, box: Any, number: int) -> None:
+        """Open a combo box and click one of its rows, which hang below it."""
+        from omni.ui import testing
+
+        self.click(box)
+        x, y = middle(box)
+        self._run(testing.mouse_click(x, y + (number + 1) * box.computed_height))
+        self.frames()
+
     def drag(self, source: Any, target: Any) -> None:
         """Drag one widget onto another."""
         from omni.ui import testing

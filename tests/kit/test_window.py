@@ -229,6 +229,28 @@ def test_a_broken_picture_is_named(desk: Any, library: Path, tmp_path: Path) -> 
     desk.until(lambda: not environments(library), 30, "the library is as it was")
 
 
+def test_a_room_is_chosen_by_mouse(desk: Any, library: Path, tmp_path: Path) -> None:
+    """The list of extents opens and takes a click; a room of a film is refused before a worker starts."""
+    from omni_gen3d.kit.model import EXTENTS
+
+    film = tmp_path / "film.mp4"
+    film.write_bytes(b"none")
+    box = desk.window.extent_box
+    assert EXTENTS[box.model.get_item_value_model().as_int] == "view"
+    desk.choose(box, EXTENTS.index("room"))
+    desk.screenshot("11_room")
+    assert EXTENTS[box.model.get_item_value_model().as_int] == "room"
+    desk.window.input_field.model.as_string = str(film)
+    before = desk.model.pids
+    desk.click(desk.window.generate_button)
+    assert desk.model.state == "idle" and desk.model.pids == before
+    assert "A film cannot have the extent room" in desk.window.error_label.text
+    desk.window.input_field.model.as_string = ""
+    desk.window.prompt_field.model.as_string = PROMPT
+    desk.click(desk.window.dismiss_button)
+    assert desk.model.form.extent == "room"
+
+
 def test_a_picture_can_be_dropped(desk: Any, omni_ui: Any, photograph: Path, tmp_path: Path) -> None:
     """What is dragged onto the field becomes the input if it is a picture or a film; anything else is not taken."""
     desk.window.window.position_x, desk.window.window.position_y = 20, 20

@@ -100,6 +100,8 @@ def test_a_lost_librarian_is_replaced(model: Model) -> None:
         (Form(), "prompt is empty"),
         (Form(prompt="a room", seed=-1), "seed is -1"),
         (Form(prompt="a room", robot_radius=0.0), "radius"),
+        (Form(prompt="a room", extent="house"), "the extent is 'house'"),
+        (Form(input="/absent/film.mp4", extent="room"), "a film cannot have the extent room"),
         (Form(input="/absent/picture.png"), "/absent/picture.png does not exist"),
     ],
 )

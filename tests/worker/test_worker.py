@@ -96,6 +96,9 @@ def test_models_are_described_and_what_the_dead_left_is_cleared(worker, tmp_path
         ("generate", {"prompt": ""}, "input", "prompt is empty"),
         ("generate", {"prompt": "a room", "colour": "red"}, "input", "colour"),
         ("generate", {"input": "clip.mp4"}, "input", "clip.mp4"),
+        ("generate", {"input": "clip.mp4", "extent": "room"}, "input", "a film cannot have the extent room"),
+        ("generate", {"prompt": "a room", "extent": "house"}, "input", "the extent is 'house'"),
+        ("generate", {"prompt": "a room", "extent": "room", "preset": "lyra"}, "input", "extent view alone"),
         ("render", {"environments": []}, "input", "camera"),
     ],
 )
