@@ -8,7 +8,8 @@ levels of a group stand for the same Gaussians, so that neighbours may differ in
 from __future__ import annotations
 
 import math
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 from functools import cache
 
 import torch
@@ -74,20 +75,22 @@ def group_splats(gaussians: Gaussians, *, merge: bool = True) -> GroupedSplats:
     parts, owners, total = [sorted_ones], [owner], count
     if merge and count > 1:
         cell = _FIRST_CELL * float(gaussians.scales.median(dim=1).values.median())
+        clusters, kept_ones = _first_clusters(sorted_ones, owner, groups, cell), []
         for level in range(1, LEVELS):
             size[level] = cell * 2 ** (level - 1)
-            merged, owner_of_merged = _merge(sorted_ones, owner, float(size[level]))
-            number = torch.bincount(owner_of_merged, minlength=groups)
+            clusters = _join(clusters if level == 1 else replace(clusters, cells=_coarser(clusters.cells)))
+            owner_of_cluster = clusters.cells >> _OWNER
+            number = torch.bincount(owner_of_cluster, minlength=groups)
             kept = number <= _WORTH_KEEPING * counts[:, level - 1]
-            chosen = kept[owner_of_merged]
-            merged, owner_of_merged = merged[chosen], owner_of_merged[chosen]
+            chosen = kept[owner_of_cluster]
             number = torch.where(kept, number, 0)
             begin = total + number.cumsum(0) - number
             first[:, level:] = torch.where(kept, begin, first[:, level - 1])[:, None]
             counts[:, level:] = torch.where(kept, number, counts[:, level - 1])[:, None]
-            parts.append(merged)
-            owners.append(owner_of_merged)
-            total += len(merged)
+            kept_ones.append(clusters.take(chosen))
+            owners.append(owner_of_cluster[chosen])
+            total += len(owners[-1])
+        parts.append(_merged(sorted_ones, kept_ones))
     joined = parts[0] if len(parts) == 1 else Gaussians.joined(parts)
     centres, radii, reaches = _bounds(joined, torch.cat(owners), groups)
     return GroupedSplats(joined, order, centres, radii, reaches, first.int(), counts.int(), size)
@@ -107,55 +110,111 @@ def _morton_order(means: torch.Tensor) -> torch.Tensor:
     return code.argsort(stable=True)
 
 
-def _merge(gaussians: Gaussians, owner: torch.Tensor, cell: float) -> tuple[Gaussians, torch.Tensor]:
-    """One Gaussian for all of a group in a cell of a grid, with their mass, mean, covariance and mean colour.
+# A cell: the group, then 13 bits for each of three steps from the corner of the group.
+_OWNER, _BITS = 39, 13
+_LAST = (1 << _BITS) - 1
 
-    The mass of a Gaussian is the light it keeps back, the integral of ``-ln(1 - alpha)`` over a plane, seen from all
-    around. A merged one that would have to be more than opaque is made wider instead.
+
+@dataclass(frozen=True)
+class _Clusters:
+    """M clusters of Gaussians of one group in one cell of a grid.
+
+    Attributes:
+        cells: Where each is, ``_OWNER`` says how, int64, shape ``(M,)``.
+        members: How many Gaussians it has, shape ``(M,)``.
+        lead: Index of one of them, shape ``(M,)``.
+        mass: The light they keep back: the integral of ``-ln(1 - alpha)`` over a plane, seen from all around, ``(M,)``.
+        means: Shape ``(M, 3)``.
+        covariances: Shape ``(M, 3, 3)``.
+        sh: Mean harmonics, shape ``(M, K, 3)``.
     """
+
+    cells: torch.Tensor
+    members: torch.Tensor
+    lead: torch.Tensor
+    mass: torch.Tensor
+    means: torch.Tensor
+    covariances: torch.Tensor
+    sh: torch.Tensor
+
+    def take(self, which: torch.Tensor) -> _Clusters:
+        return _Clusters(*(value[which] for value in vars(self).values()))
+
+
+def _first_clusters(gaussians: Gaussians, owner: torch.Tensor, groups: int, cell: float) -> _Clusters:
+    """Each Gaussian by itself, in the cell where it lies."""
     means = gaussians.means
-    corner = means.min(0).values
-    cells = ((means - corner) / cell).long().clamp_max((1 << 13) - 1)
-    key = ((owner << 39) | (cells[:, 0] << 26) | (cells[:, 1] << 13) | cells[:, 2]).contiguous()
-    keys, cluster, members = key.unique(return_inverse=True, return_counts=True)
-    count = len(keys)
-    # Sorted by cluster, and summed one after the other: atomic additions would differ from run to run.
-    together = cluster.argsort(stable=True)
+    index = owner[:, None].expand(-1, 3)
+    corners = means.new_full((groups, 3), math.inf).scatter_reduce_(0, index, means, "amin")
+    x, y, z = ((means - corners[owner]) / cell).long().clamp_max(_LAST).unbind(1)
+    axes = quat_to_matrix(gaussians.quats) * gaussians.scales[:, None]
+    return _Clusters(
+        cells=owner << _OWNER | x << 2 * _BITS | y << _BITS | z,
+        members=torch.ones_like(owner),
+        lead=torch.arange(len(owner), device=owner.device),
+        mass=_extinction(gaussians.opacities) * _area(gaussians.scales),
+        means=means,
+        covariances=axes @ axes.mT,
+        sh=gaussians.sh,
+    )
+
+
+def _coarser(cells: torch.Tensor) -> torch.Tensor:
+    """The same cells in a grid of twice the step."""
+    half = _LAST >> 1
+    return (cells >> _OWNER << _OWNER) | (cells >> 1 & (half << 2 * _BITS | half << _BITS | half))
+
+
+def _join(clusters: _Clusters) -> _Clusters:
+    """One cluster for all in one cell, with their mass, mean, covariance and mean colour."""
+    # Sorted, and summed one after the other: atomic additions would differ from run to run.
+    cells, order = clusters.cells.sort(stable=True)
+    cells, where, lengths = cells.unique_consecutive(return_inverse=True, return_counts=True)
+    parts = clusters.take(order)
 
     def sums(values: torch.Tensor) -> torch.Tensor:
-        flat = values[together].flatten(1) if values.ndim > 1 else values[together]
-        return torch.segment_reduce(flat, "sum", lengths=members, unsafe=True).reshape(count, *values.shape[1:])
+        return torch.segment_reduce(values, "sum", lengths=lengths, unsafe=True)
 
-    rotation, scales = quat_to_matrix(gaussians.quats), gaussians.scales
-    mass = _extinction(gaussians.opacities) * _area(scales)
-    total = sums(mass)
-    share = mass / total[cluster].clamp_min(1e-30)
-    # Around the middle of the cell: far from the origin single precision is too coarse for squares.
-    middle = corner + (torch.stack([keys >> 26 & 0x1FFF, keys >> 13 & 0x1FFF, keys & 0x1FFF], 1) + 0.5) * cell
-    away = means - middle[cluster]
-    mean = sums(share[:, None] * away)
-    away = away - mean[cluster]
-    axes = rotation * scales[:, None]
-    covariance = axes @ axes.mT + away[:, :, None] * away[:, None]
-    values, vectors = _principal_axes(sums(share[:, None, None] * covariance))
+    leads = lengths.cumsum(0) - lengths
+    # Around one of them: far from the origin single precision is too coarse for squares.
+    origin = parts.means[leads]
+    away = parts.means - origin[where]
+    squares = (parts.covariances + away[:, :, None] * away[:, None]).flatten(1)
+    mass = sums(parts.mass)
+    share = parts.mass / mass[where].clamp_min(1e-30)
+    moments = sums(share[:, None] * torch.cat([away, squares, parts.sh.flatten(1)], 1))
+    mean, square, sh = moments.split([3, 9, moments.shape[1] - 12], 1)
+    return _Clusters(
+        cells=cells,
+        members=sums(parts.members.double()).long(),
+        lead=parts.lead[leads],
+        mass=mass,
+        means=origin + mean,
+        covariances=square.reshape(-1, 3, 3) - mean[:, :, None] * mean[:, None],
+        sh=sh.reshape(-1, *parts.sh.shape[1:]),
+    )
+
+
+def _merged(gaussians: Gaussians, levels: Sequence[_Clusters]) -> Gaussians:
+    """One Gaussian for each cluster; one that would have to be more than opaque is made wider instead."""
+    clusters = _Clusters(*(torch.cat(values) for values in zip(*(vars(level).values() for level in levels))))
+    values, vectors = _principal_axes(clusters.covariances)
     widths = values.clamp_min(1e-14).sqrt()
-    thickness = total / _area(widths)
-    most = _extinction(torch.tensor(0.999, device=means.device))
+    thickness = clusters.mass / _area(widths)
+    most = _extinction(torch.tensor(0.999, device=widths.device))
     widths = widths * (thickness / most).clamp_min(1).sqrt()[:, None]
-    opacities = _opacity(thickness.clamp_max(most))
-    alone = members == 1
     merged = Gaussians(
-        means=middle + mean,
+        means=clusters.means,
         quats=matrix_to_quat(vectors),
         scales=widths,
-        opacities=opacities,
-        sh=sums(share[:, None, None] * gaussians.sh),
+        opacities=_opacity(thickness.clamp_max(most)),
+        sh=clusters.sh,
     )
     # What is alone in its cell stays as it is, to the bit.
-    lone = together[members.cumsum(0) - members]
+    alone = clusters.members == 1
     for name in _FIELDS:
-        getattr(merged, name)[alone] = getattr(gaussians, name)[lone[alone]].to(getattr(merged, name).dtype)
-    return merged, keys >> 39
+        getattr(merged, name)[alone] = getattr(gaussians, name)[clusters.lead[alone]].to(getattr(merged, name).dtype)
+    return merged
 
 
 def _principal_axes(matrices: torch.Tensor, sweeps: int = 4) -> tuple[torch.Tensor, torch.Tensor]:
@@ -163,19 +222,21 @@ def _principal_axes(matrices: torch.Tensor, sweeps: int = 4) -> tuple[torch.Tens
 
     cuSOLVER refuses batches of a hundred thousand.
     """
-    a = matrices.double()
-    turn = torch.eye(3, dtype=a.dtype, device=a.device).expand_as(a).clone()
-    for p, q in sweeps * ((0, 1), (0, 2), (1, 2)):
-        off = a[:, p, q]
-        angle = 0.5 * torch.atan2(2 * off, a[:, q, q] - a[:, p, p])
-        c, s = angle.cos()[:, None], angle.sin()[:, None]
-        rows_p, rows_q = a[:, p].clone(), a[:, q].clone()
-        a[:, p], a[:, q] = c * rows_p - s * rows_q, s * rows_p + c * rows_q
-        columns_p, columns_q = a[:, :, p].clone(), a[:, :, q].clone()
-        a[:, :, p], a[:, :, q] = c * columns_p - s * columns_q, s * columns_p + c * columns_q
-        columns_p, columns_q = turn[:, :, p].clone(), turn[:, :, q].clone()
-        turn[:, :, p], turn[:, :, q] = c * columns_p - s * columns_q, s * columns_p + c * columns_q
-    return a.diagonal(dim1=1, dim2=2).to(matrices.dtype), turn.to(matrices.dtype)
+    a = {(i, j): matrices[:, i, j].double() for i in range(3) for j in range(i, 3)}
+    turn = [[torch.full_like(a[0, 0], float(i == j)) for j in range(3)] for i in range(3)]
+    for p, q, other in sweeps * ((0, 1, 2), (0, 2, 1), (1, 2, 0)):
+        angle = 0.5 * torch.atan2(2 * a[p, q], a[q, q] - a[p, p])
+        c, s = angle.cos(), angle.sin()
+        grown = c * c * a[p, p] - 2 * c * s * a[p, q] + s * s * a[q, q]
+        a[p, p], a[q, q] = grown, a[p, p] + a[q, q] - grown
+        a[p, q] = torch.zeros_like(c)
+        beside_p, beside_q = tuple(sorted((p, other))), tuple(sorted((q, other)))
+        a[beside_p], a[beside_q] = c * a[beside_p] - s * a[beside_q], s * a[beside_p] + c * a[beside_q]
+        for row in turn:
+            row[p], row[q] = c * row[p] - s * row[q], s * row[p] + c * row[q]
+    values = torch.stack([a[i, i] for i in range(3)], 1)
+    vectors = torch.stack([torch.stack(row, 1) for row in turn], 1)
+    return values.to(matrices.dtype), vectors.to(matrices.dtype)
 
 
 def _area(scales: torch.Tensor) -> torch.Tensor:

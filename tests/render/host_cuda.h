@@ -99,6 +99,13 @@ template <class Kernel> static void launch(dim3 grid, dim3 block, Kernel kernel)
 }  // namespace fibres
 
 static inline void __syncthreads() { fibres::barrier(); }
+template <class T> static T __shfl_xor_sync(unsigned, T value, int lanes) {
+    static T given[2][1024];
+    const int now = fibres::generation & 1, self = fibres::current;
+    given[now][self] = value;
+    fibres::barrier();
+    return given[now][self ^ lanes];
+}
 static inline int __syncthreads_count(int predicate) {
     const int now = fibres::generation & 1;
     fibres::sums[now] += predicate != 0;

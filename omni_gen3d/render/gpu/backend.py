@@ -11,7 +11,7 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.render.aovs import Aov
 from omni_gen3d.render.backend import Moment, Shot, World, places
 from omni_gen3d.render.detail import group_splats
-from omni_gen3d.render.gpu.batch import draw_batch
+from omni_gen3d.render.gpu.batch import ListLengths, draw_batch
 from omni_gen3d.render.gpu.library import Library, stream_of
 from omni_gen3d.render.gpu.scene import MeshesAt, ResidentMeshes, ResidentSplats, Scene, SceneWorld, SplatsAt
 from omni_gen3d.render.gpu.sensors import SENSOR_AOVS, draw_with_sensor
@@ -31,6 +31,7 @@ class GpuBackend:
         self._meshes: dict[int, tuple[MeshBatch, ResidentMeshes]] = {}
         self._scene: tuple[object, Scene] | None = None
         self._flaw: torch.Tensor | None = None
+        self._lengths = ListLengths()
 
     def keep(self, gaussians: Gaussians) -> ResidentSplats:
         return ResidentSplats.of(group_splats(gaussians.to(self.device)))
@@ -59,6 +60,7 @@ class GpuBackend:
             pixels=shot.detail,
             earlier=None if shot.since is None else shot.since.cameras.to(to_device),
             flaw=flaw,
+            lengths=self._lengths,
         )
 
     def _draw_with_sensors(self, shot: Shot, index: RenderIndex) -> dict[Aov, torch.Tensor]:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import torch
@@ -15,9 +16,26 @@ from omni_gen3d.render.gpu.scene import Scene
 # What one round of kernels works on; more cameras take several rounds.
 MAX_PIXELS, MAX_ITEMS, MAX_PLACED, MAX_KEYS = 1 << 22, 1 << 25, 1 << 21, 1 << 28
 _BLOCKS = 4096
+# How much more room the lists get than they took last time.
+_SPARE = 1.25
 
 _CHANNELS = {"color": 3, "normal": 3, "motion": 2}
 _IDS = ("prim_id", "instance_id", "semantic_id")
+
+
+@dataclass
+class ListLengths:
+    """How long the lists of a camera's tiles were, so that the next call makes room before the device has told.
+
+    Attributes:
+        entries: Entries of all lists of one camera, on average.
+    """
+
+    entries: float = 0.0
+
+    def room(self, cameras: int) -> int:
+        """Entries for which a call makes room."""
+        return min(int(_SPARE * self.entries * cameras), max(MAX_KEYS, int(self.entries)))
 
 
 def draw_batch(
@@ -32,6 +50,7 @@ def draw_batch(
     pixels: float = 0.0,
     earlier: torch.Tensor | None = None,
     flaw: torch.Tensor | None = None,
+    lengths: ListLengths | None = None,
 ) -> dict[str, torch.Tensor]:
     """Draw what every camera sees.
 
@@ -46,6 +65,7 @@ def draw_batch(
         pixels: Detail finer than this is merged [pixels]; 0 draws every Gaussian.
         earlier: The cameras from where ``motion`` counts, like ``cameras``; without, it is 0.
         flaw: Bits of ``library.FLAWS`` about the cameras, int64, shape ``(1,)``; None where they are known to be fine.
+        lengths: What earlier calls found; a first call works twice.
 
     Returns:
         By name, ``(C, H, W)`` or with channels behind: float32, ids int32.
@@ -72,11 +92,12 @@ def draw_batch(
             MAX_PLACED // max(scene.max_splats, 1),
         ),
     )
+    lengths = ListLengths() if lengths is None else lengths
     rounds = [(first, min(first + step, count)) for first in range(0, count, step)]
     while rounds:
         first, last = rounds.pop()
         chosen = slice(first, last)
-        done = _draw_round(
+        total = _draw_round(
             library,
             scene,
             cameras[chosen],
@@ -87,10 +108,14 @@ def draw_batch(
             pixels,
             None if earlier is None else earlier[chosen],
             flaw,
+            lengths.room(last - first),
         )
-        if not done:
+        if total > MAX_KEYS and last - first > 1:
             middle = (first + last) // 2
             rounds += [(first, middle), (middle, last)]
+        elif total > lengths.room(last - first):
+            rounds.append((first, last))
+        lengths.entries = total / (last - first)
     return pictures
 
 
@@ -105,8 +130,9 @@ def _draw_round(
     pixels: float,
     earlier: torch.Tensor | None,
     flaw: torch.Tensor | None,
-) -> bool:
-    """Fill pictures; False, and nothing is drawn, where the lists of the tiles would take too much memory."""
+    capacity: int,
+) -> int:
+    """Fill pictures, and return how many entries the lists of the tiles have; nothing is drawn if ``capacity`` is less."""
     (width, height), count, device = size, len(cameras), cameras.device
     stream = stream_of(device)
     tiles_x, tiles_y = -(-width // tables.TILE), -(-height // tables.TILE)
@@ -152,13 +178,28 @@ def _draw_round(
     row["ends"] = ends.data_ptr()
     if any(faces):
         library.draw_meshes(call, *faces, stream)
-    total, found = ends[-2:].tolist()
+    answer = _ask(ends[-2:])
+    keys = memory(capacity, torch.int64)
+    row["keys"], row["capacity"] = keys.data_ptr(), capacity
+    library.draw(call, parts, stream)
+    total, found = answer()
     for bit, message in FLAWS.items():
         if found & bit:
             raise InputError(message)
-    if total > MAX_KEYS and count > 1:
-        return False
-    keys = memory(total, torch.int64)
-    row["keys"] = keys.data_ptr()
-    library.draw(call, parts, stream)
-    return True
+    return total
+
+
+def _ask(numbers: torch.Tensor) -> Callable[[], list[int]]:
+    """A question to the device whose answer is waited for where it is needed, not where it is asked."""
+    if not numbers.is_cuda:
+        return numbers.tolist
+    answer = torch.empty(len(numbers), dtype=numbers.dtype, pin_memory=True)
+    answer.copy_(numbers, non_blocking=True)
+    there = torch.cuda.Event()
+    there.record()
+
+    def wait() -> list[int]:
+        there.synchronize()
+        return answer.tolist()
+
+    return wait

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 import torch
 
@@ -62,13 +63,13 @@ def draw_with_sensor(
     def row(values: Sequence[float]) -> torch.Tensor:
         return torch.tensor([values], device=device)
 
-    pictures, alpha, _ = rasterization(
+    # gsplat draws three channels along bent rays and not a fourth, so that depth takes a call of its own.
+    draw = partial(
+        rasterization,
         means=gaussians.means,
         quats=gaussians.quats,
         scales=gaussians.scales,
         opacities=gaussians.opacities,
-        colors=gaussians.sh,
-        sh_degree=gaussians.sh_degree,
         viewmats=poses[0],
         Ks=lens[None],
         width=size[0],
@@ -76,8 +77,6 @@ def draw_with_sensor(
         near_plane=float(camera[16]),
         far_plane=float(camera[17]),
         packed=False,
-        backgrounds=row(background),
-        render_mode="RGB+ED",
         with_ut=True,
         with_eval3d=True,
         radial_coeffs=row(sensor.radial),
@@ -86,13 +85,16 @@ def draw_with_sensor(
         rolling_shutter=getattr(RollingShutterType, _DIRECTIONS[sensor.shutter]),
         viewmats_rs=poses[1] if rolls else None,
     )
-    color, alpha = pictures[0, ..., :3], alpha[0, ..., 0]
+    pictures, alpha, _ = draw(colors=gaussians.sh, sh_degree=gaussians.sh_degree, backgrounds=row(background))
+    color, alpha = pictures[0], alpha[0, ..., 0]
+    depths = gaussians.means @ poses[0][0, 2, :3] + poses[0][0, 2, 3]
+    depth = draw(colors=depths[:, None].repeat(1, 3))[0][0, ..., 0] / alpha.clamp_min(1e-10)
     if sensor.noise:
-        draw = torch.Generator(device).manual_seed(seed)
-        color = color + sensor.noise * torch.randn(color.shape, generator=draw, device=device)
+        dice = torch.Generator(device).manual_seed(seed)
+        color = color + sensor.noise * torch.randn(color.shape, generator=dice, device=device)
     return {
         "color": color.clamp(0, 1),
-        "depth": torch.where(alpha >= 0.5, pictures[0, ..., 3], 0),
+        "depth": torch.where(alpha >= 0.5, depth, 0),
         "alpha": alpha,
     }
 

@@ -7,7 +7,8 @@ constexpr int CULLERS = 512;   // threads that look for groups for one camera
 constexpr int RUN = 8;         // groups that one of them looks at before they compare notes
 constexpr int TALLIERS = 256;  // threads that list Gaussians, some groups at a time
 constexpr int BINS = 4096;     // pictures of at most so many bins count them in shared memory
-constexpr int RANKED = 256;    // entries that are taken together where neighbouring bins hold few
+constexpr int WARP = 32;
+constexpr int RUN_OF_BINS = 256;  // entries that are taken together where neighbouring bins hold few
 constexpr int SORTED = 512;    // entries of a tile that are sorted at a time
 constexpr int SLABS = 256;
 constexpr int ABREAST = 8;     // entries whose coverage of a pixel is found together
@@ -137,6 +138,11 @@ __global__ void cull(Call call) {
     }
 }
 
+// Whether there is room for the lists of all tiles; where there is none nothing is drawn, and the host asks again.
+__device__ inline bool fits(const Call& call) {
+    return call.ends[(long long)call.num_cameras * call.tiles_x * call.tiles_y * DEPTHS - 1] <= call.capacity;
+}
+
 // Blocks (camera, part): each Gaussian is counted once for every tile that it touches, in the bin of its depth; in the
 // second pass, where there are keys, its key is written there. A key sorts by depth; its low half says where the Gaussian
 // is found again.
@@ -144,6 +150,7 @@ __global__ void tally(Call call) {
     __shared__ int bins[BINS];
     const int camera = blockIdx.x, thread = threadIdx.x, num_bins = call.tiles_x * call.tiles_y * DEPTHS;
     const bool fill = call.keys != nullptr, shared = num_bins <= BINS;
+    if (fill && !fits(call)) return;
     const World& world = call.worlds[call.camera_worlds[camera]];
     const Camera& lens = call.cameras[camera];
     const Item* items = call.items + (long long)camera * call.max_entries;
@@ -191,40 +198,73 @@ __global__ void tally(Call call) {
     }
 }
 
-// Ascending, from `keys` to `sorted`: few by how many are smaller, more by a bitonic network.
-__device__ inline const u64* sort_keys(u64* keys, u64* sorted, int count) {
-    if (count <= RANKED) {
-        constexpr int EACH = RANKED / THREADS;
-        u64 mine[EACH];
-        int ranks[EACH];
+// A bitonic network over the keys of a warp, EACH of every lane, which are neighbours in the order.
+template <int EACH>
+__device__ inline void sort_in_warp(u64 (&mine)[EACH], int lane) {
+    for (int run = 2; run <= WARP * EACH; run *= 2) {
+        for (int step = run / 2; step >= EACH; step /= 2) {
+            const bool first = !(lane * EACH & step);
 #pragma unroll
-        for (int j = 0; j < EACH; ++j) {
-            const int i = threadIdx.x + j * THREADS;
-            mine[j] = i < count ? keys[i] : ~0ull, ranks[j] = 0;
+            for (int j = 0; j < EACH; ++j) {
+                const u64 other = __shfl_xor_sync(~0u, mine[j], step / EACH);
+                const bool ascending = !(lane * EACH + j & run);
+                if ((other < mine[j]) == (first == ascending)) mine[j] = other;
+            }
         }
-        for (int k = 0; k < count; ++k) {
-            const u64 key = keys[k];
 #pragma unroll
-            for (int j = 0; j < EACH; ++j) ranks[j] += key < mine[j];
+        for (int step = EACH / 2; step > 0; step /= 2) {
+            if (step >= run) continue;
+#pragma unroll
+            for (int j = 0; j < EACH; ++j) {
+                if (j & step) continue;
+                const u64 a = mine[j], b = mine[j | step];
+                if ((a > b) == !(lane * EACH + j & run)) mine[j] = b, mine[j | step] = a;
+            }
         }
+    }
+}
+
+// Ascending, from `keys` to `sorted`: each of the two warps sorts its half; where a key goes is its place in its own half
+// and how many of the other half are smaller. No two keys are equal.
+template <int EACH>
+__device__ inline void sort_in_halves(u64* keys, u64* sorted, int count) {
+    constexpr int HALF = WARP * EACH;
+    const int lane = threadIdx.x % WARP, own = threadIdx.x / WARP * HALF, other = HALF - own;
+    u64 mine[EACH];
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+        const int i = own + lane + j * WARP;
+        mine[j] = i < count ? keys[i] : ~0ull;
+    }
+    sort_in_warp(mine, lane);
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) keys[own + lane * EACH + j] = mine[j];
+    __syncthreads();
+    int smaller[EACH] = {};
+#pragma unroll
+    for (int step = HALF; step > 0; step /= 2)
 #pragma unroll
         for (int j = 0; j < EACH; ++j)
-            if (threadIdx.x + j * THREADS < count) sorted[ranks[j]] = mine[j];
-        __syncthreads();
-        return sorted;
+            if (smaller[j] + step <= HALF && keys[other + smaller[j] + step - 1] < mine[j]) smaller[j] += step;
+#pragma unroll
+    for (int j = 0; j < EACH; ++j) {
+        const int rank = lane * EACH + j + smaller[j];
+        if (rank < count) sorted[rank] = mine[j];
     }
-    for (int i = count + threadIdx.x; i < SORTED; i += THREADS) keys[i] = ~0ull;
     __syncthreads();
-    for (int run = 2; run <= SORTED; run *= 2)
-        for (int step = run / 2; step > 0; step /= 2) {
-            for (int i = threadIdx.x; i < SORTED / 2; i += THREADS) {
-                const int low = 2 * step * (i / step) + i % step, high = low + step;
-                const u64 a = keys[low], b = keys[high];
-                if ((a > b) == ((low & run) == 0)) keys[low] = b, keys[high] = a;
-            }
-            __syncthreads();
-        }
-    return keys;
+}
+
+static_assert(THREADS == 2 * WARP, "a half for each warp");
+
+__device__ inline void sort_keys(u64* keys, u64* sorted, int count) {
+    if (count <= 2 * WARP)
+        sort_in_halves<1>(keys, sorted, count);
+    else if (count <= 4 * WARP)
+        sort_in_halves<2>(keys, sorted, count);
+    else if (count <= 8 * WARP)
+        sort_in_halves<4>(keys, sorted, count);
+    else
+        sort_in_halves<8>(keys, sorted, count);
 }
 
 // The end of a range of keys from `low` on that holds at least one and at most SORTED of those in the list.
@@ -252,7 +292,7 @@ __device__ inline u64 slab_end(const u64* list, int count, u64 low, u64 end, int
     }
 }
 
-// What it takes to draw one entry of a list, read while those before it are drawn.
+// What it takes to draw one entry of a list.
 struct Entrant {
     Gaussian gaussian;
     float color[3];
@@ -275,8 +315,8 @@ __device__ inline Entrant read_entrant(unsigned source, const Item* items, const
 
 // One block for each tile of each camera, one thread for each pixel: light, coverage, and what takes the ray past half
 // of its coverage.
-__global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
-    __shared__ u64 keys[SORTED], sorted[RANKED];
+__global__ void __launch_bounds__(THREADS, 12) composite(Call call) {
+    __shared__ u64 keys[SORTED], order[SORTED];
     __shared__ long long ends[DEPTHS + 1];
     __shared__ float4 shapes[THREADS];   // u, v, shear, -1/2 log2(e) / var_row
     __shared__ float4 strengths[THREADS];  // -1/2 log2(e) / var_y, log2(opacity), depth
@@ -284,6 +324,7 @@ __global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
     __shared__ int bins[SLABS];
     __shared__ u64 answer[2];
     __shared__ int gathered;
+    if (!fits(call)) return;
     const int tiles = call.tiles_x * call.tiles_y;
     const int camera = blockIdx.x / tiles, tile = blockIdx.x % tiles, thread = threadIdx.x;
     const int left = tile % call.tiles_x * TILE, top = tile / call.tiles_x * TILE;
@@ -306,7 +347,7 @@ __global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
     unsigned surface = ~0u;
     for (int bin = 0; bin < DEPTHS && !all;) {
         const long long first = ends[bin++];
-        while (bin < DEPTHS && ends[bin + 1] - first <= RANKED) ++bin;
+        while (bin < DEPTHS && ends[bin + 1] - first <= RUN_OF_BINS) ++bin;
         const u64* list = call.keys + first;
         const int count = (int)(ends[bin] - first);
         u64 low = (u64)__float_as_uint((float)lens.near) << 32;
@@ -330,14 +371,14 @@ __global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
                 low = end;
             }
             done += size;
-            const u64* order = sort_keys(keys, sorted, size);
-            Entrant entrant;
-            if (thread < size) entrant = read_entrant((unsigned)order[thread], items, world, placed);
+            sort_keys(keys, order, size);
             for (int base = 0; base < size && !all; base += THREADS) {
                 const int batch = size - base < THREADS ? size - base : THREADS;
                 strengths[thread] = {0, -1000, 0, 0};
                 shapes[thread] = {0, 0, 0, 0};
                 Splat s;
+                Entrant entrant;
+                if (thread < batch) entrant = read_entrant((unsigned)order[base + thread], items, world, placed);
                 // The compiler may round here otherwise than in `tally`; what it now finds outside has no opacity.
                 if (thread < batch && project(entrant.gaussian, placed[entrant.instance].to_camera, lens, call.width,
                                               call.height, s)) {
@@ -346,8 +387,6 @@ __global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
                     strengths[thread] = {c / s.var_y, log2f(entrant.gaussian.opacity), s.depth, 0};
                     paints[thread] = {entrant.color[0], entrant.color[1], entrant.color[2], 0};
                 }
-                if (base + THREADS + thread < size)
-                    entrant = read_entrant((unsigned)order[base + THREADS + thread], items, world, placed);
                 __syncthreads();
                 for (int k = 0; k < batch && live; k += ABREAST) {
                     float alphas[ABREAST], most = 0;
@@ -390,7 +429,7 @@ __global__ void __launch_bounds__(THREADS, 10) composite(Call call) {
 __global__ void resolve(Call call) {
     const long long pixel = (long long)blockIdx.x * blockDim.x + threadIdx.x;
     const int area = call.width * call.height;
-    if (pixel >= (long long)area * call.num_cameras) return;
+    if (pixel >= (long long)area * call.num_cameras || !fits(call)) return;
     const int camera = (int)(pixel / area), row = (int)(pixel % area) / call.width, column = (int)(pixel % area) % call.width;
     const World& world = call.worlds[call.camera_worlds[camera]];
     const Camera& lens = call.cameras[camera];

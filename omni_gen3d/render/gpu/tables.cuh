@@ -112,6 +112,7 @@ struct Call {
     int* shares;         // (cameras, parts, tiles, DEPTHS): where each block of `tally` begins in a bin
     const long long* ends;  // (cameras * tiles * DEPTHS,): where the list of each bin ends
     u64* keys;
+    long long capacity;  // keys that there is room for
     u64* solid;          // (cameras, height, width): depth and face of the nearest mesh, or null
     u64* labels;
     float4* light;       // (cameras, height, width): what splats shine, and the share of what is behind them

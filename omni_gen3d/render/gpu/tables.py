@@ -104,6 +104,7 @@ CALL = _layout(
             "shares",
             "ends",
             "keys",
+            "capacity",
             "solid",
             "labels",
             "light",
