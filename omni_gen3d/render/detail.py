@@ -197,7 +197,8 @@ def _join(clusters: _Clusters) -> _Clusters:
 
 def _merged(gaussians: Gaussians, levels: Sequence[_Clusters]) -> Gaussians:
     """One Gaussian for each cluster; one that would have to be more than opaque is made wider instead."""
-    clusters = _Clusters(*(torch.cat(values) for values in zip(*(vars(level).values() for level in levels))))
+    fields = zip(*(vars(level).values() for level in levels), strict=True)
+    clusters = _Clusters(*map(torch.cat, fields))
     values, vectors = _principal_axes(clusters.covariances)
     widths = values.clamp_min(1e-14).sqrt()
     thickness = clusters.mass / _area(widths)

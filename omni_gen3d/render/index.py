@@ -335,6 +335,6 @@ def _dirt(names: set[str], own: bool) -> Dirty:
             dirt |= Dirty.GAIN
         elif own and name == COLLIDER_RELATION:
             dirt |= Dirty.LABEL
-        elif own and name in imaging.GEOMETRY_NAMES:
+        elif own and (name in imaging.GEOMETRY_NAMES or name.startswith("primvars:")):
             dirt |= Dirty.GEOMETRY
     return dirt

@@ -7,6 +7,7 @@ planes are the perspective-correct weights of the corners. Both sides of a face 
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Protocol
@@ -15,6 +16,7 @@ import numba
 import numpy as np
 
 from omni_gen3d.render.cpu import View
+from omni_gen3d.render.textures import Picture, TextureAtlas, sample
 from omni_gen3d.render.threads import kernels
 
 _BAND = 16  # rows that one thread fills
@@ -24,7 +26,8 @@ _OFFSET, _NUMBERS = 9, 10
 
 
 class Triangles(Protocol):
-    """Points ``(V, 3)``, faces ``(F, 3)``, and normals and colours at their corners ``(F, 3, 3)``."""
+    """Points ``(V, 3)``, faces ``(F, 3)``; at their corners normals and colours ``(F, 3, 3)`` and places in a texture
+    ``(F, 3, 2)``; which texture each face has, -1 for none, ``(F,)``, and the textures."""
 
     @property
     def points(self) -> np.ndarray: ...
@@ -34,6 +37,12 @@ class Triangles(Protocol):
     def normals(self) -> np.ndarray: ...
     @property
     def colors(self) -> np.ndarray: ...
+    @property
+    def coordinates(self) -> np.ndarray: ...
+    @property
+    def pictures(self) -> np.ndarray: ...
+    @property
+    def textures(self) -> Sequence[Picture]: ...
 
 
 @dataclass(frozen=True)
@@ -46,7 +55,10 @@ class MeshBatch:
         faces: int32, shape ``(F, 3)``.
         face_owners: Mesh of each face, int32, shape ``(F,)``.
         normals: float32, shape ``(F, 3, 3)``.
-        colors: float32, shape ``(F, 3, 3)``.
+        colors: float32, shape ``(F, 3, 3)``; where there is a texture, factors on it.
+        coordinates: Places in the texture, float32, shape ``(F, 3, 2)``.
+        pictures: Texture of each face in the atlas, -1 for none, int32, shape ``(F,)``.
+        atlas: The textures; meshes with the same one share it.
     """
 
     points: np.ndarray
@@ -55,12 +67,19 @@ class MeshBatch:
     face_owners: np.ndarray
     normals: np.ndarray
     colors: np.ndarray
+    coordinates: np.ndarray
+    pictures: np.ndarray
+    atlas: TextureAtlas
 
     @staticmethod
     def of(meshes: Sequence[Triangles]) -> MeshBatch:
         """Join meshes."""
         starts = np.cumsum([0, *(len(mesh.points) for mesh in meshes)])
         corners = np.empty((0, 3, 3), np.float32)
+        textures = {id(texture): texture for mesh in meshes for texture in mesh.textures}
+        numbers = {key: number for number, key in enumerate(textures)}
+        # One more, so that -1 stays -1.
+        renumbered = [np.array([*(numbers[id(t)] for t in mesh.textures), -1], np.int32) for mesh in meshes]
         return MeshBatch(
             points=np.concatenate([np.empty((0, 3), np.float32), *(mesh.points for mesh in meshes)]),
             point_owners=np.repeat(np.arange(len(meshes), dtype=np.int32), np.diff(starts)),
@@ -75,6 +94,11 @@ class MeshBatch:
             ),
             normals=np.concatenate([corners, *(mesh.normals for mesh in meshes)]),
             colors=np.concatenate([corners, *(mesh.colors for mesh in meshes)]),
+            coordinates=np.concatenate([corners[..., :2], *(mesh.coordinates for mesh in meshes)]),
+            pictures=np.concatenate(
+                [np.empty(0, np.int32), *(new[mesh.pictures] for new, mesh in zip(renumbered, meshes, strict=True))]
+            ),
+            atlas=TextureAtlas.of(list(textures.values())),
         )
 
 
@@ -145,6 +169,10 @@ def draw_meshes(batch: MeshBatch, to_world: np.ndarray, view: View, lighting: Li
             batch.face_owners,
             batch.normals,
             batch.colors,
+            batch.coordinates,
+            batch.pictures,
+            batch.atlas.table,
+            batch.atlas.texels,
             turn,
             np.ascontiguousarray(view.world_to_camera[:3, :3].T),
             lighting.ambient,
@@ -225,14 +253,56 @@ def _fill(planes, boxes, lens, near, far, depth, face):
                             depth[row, column], face[row, column] = z, f
 
 
+@numba.njit(cache=True, inline="always")
+def _place(plane, places, x, y):
+    """Where a ray meets the texture of a face."""
+    wa = plane[0] * x + plane[1] * y + plane[2]
+    wb = plane[3] * x + plane[4] * y + plane[5]
+    wc = plane[6] * x + plane[7] * y + plane[8]
+    total = wa + wb + wc
+    s = (wa * places[0, 0] + wb * places[1, 0] + wc * places[2, 0]) / total
+    return s, (wa * places[0, 1] + wb * places[1, 1] + wc * places[2, 1]) / total
+
+
+@numba.njit(cache=True)
+def _look_up(plane, places, table, texels, number, x, y, right, down, paint):
+    """The texture along a ray, in the copy whose texels are as far apart as the pixels are there."""
+    s, t = _place(plane, places, x, y)
+    width, height = table[number, 1], table[number, 2]
+    step = 0.0
+    for beside, below in ((right, 0.0), (0.0, down)):
+        s1, t1 = _place(plane, places, x + beside, y + below)
+        step = max(step, math.hypot((s1 - s) * width, (t1 - t) * height))
+    sample(table, texels, number, s, t, step, paint)
+
+
 @numba.njit(parallel=True, nogil=True, cache=True)
 def _shade(
-    planes, lens, depth, face, owners, normals, colors, turn, axes, ambient, toward, lights, head, color, normal
+    planes,
+    lens,
+    depth,
+    face,
+    owners,
+    normals,
+    colors,
+    coordinates,
+    pictures,
+    table,
+    texels,
+    turn,
+    axes,
+    ambient,
+    toward,
+    lights,
+    head,
+    color,
+    normal,
 ):
     """Lambert's law on the interpolated normal, turned to the camera; ``axes`` turns camera directions to the world."""
     fx, fy, cx, cy = lens
     height, width = depth.shape
     for row in numba.prange(height):
+        paint = np.ones(3)
         for column in range(width):
             f = face[row, column]
             if f < 0:
@@ -258,10 +328,13 @@ def _shade(
             wx, wy, wz = wx * scale, wy * scale, wz * scale
             facing = abs(facing) / np.sqrt(ray_x * ray_x + ray_y * ray_y + ray_z * ray_z)
             normal[row, column, 0], normal[row, column, 1], normal[row, column, 2] = wx, wy, wz
+            paint[:] = 1
+            if pictures[f] >= 0:
+                _look_up(planes[f], coordinates[f], table, texels, pictures[f], x, y, 1 / fx, 1 / fy, paint)
             for k in range(3):
                 light = ambient[k] + head * facing
                 for i in range(len(toward)):
                     cosine = wx * toward[i, 0] + wy * toward[i, 1] + wz * toward[i, 2]
                     light += lights[i, k] * max(cosine, 0.0)
                 base = (wa * colors[f, 0, k] + wb * colors[f, 1, k] + wc * colors[f, 2, k]) / total
-                color[row, column, k] = min(base * light, 1.0)
+                color[row, column, k] = min(base * paint[k] * light, 1.0)

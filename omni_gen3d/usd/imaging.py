@@ -16,6 +16,7 @@ from omni_gen3d.usd.lights import is_light
 from omni_gen3d.usd.root_layer import COLLIDER_RELATION
 from omni_gen3d.usd.splats import QUANTITIES
 from omni_gen3d.usd.surfaces import base_colors
+from omni_gen3d.usd.textures import TextureSource
 
 Kind = Literal["splats", "mesh"]
 # A hostile PointInstancer must not fill the memory.
@@ -261,7 +262,12 @@ def colliders_of(prim: Usd.Prim) -> tuple[str, ...]:
 def geometry_attributes(drawable: Drawable) -> list[Usd.Attribute]:
     """The attributes that hold the shape of a drawable."""
     names = _SPLAT_ATTRIBUTES if drawable.kind == "splats" else _MESH_ATTRIBUTES
-    found = (drawable.prim.GetAttribute(name) for name in names)
+    found = [drawable.prim.GetAttribute(name) for name in names]
+    if drawable.kind == "mesh":
+        for _, look in base_colors(drawable.prim, Usd.TimeCode.EarliestTime()):
+            if isinstance(look, TextureSource):
+                primvar = UsdGeom.PrimvarsAPI(drawable.prim).FindPrimvarWithInheritance(look.primvar)
+                found += [primvar.GetAttr(), primvar.GetIndicesAttr()] if primvar else []
     return [attribute for attribute in found if attribute and attribute.HasAuthoredValue()]
 
 

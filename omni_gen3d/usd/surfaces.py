@@ -8,6 +8,7 @@ import numpy as np
 from pxr import Usd, UsdGeom, UsdShade
 
 from omni_gen3d.errors import InputError
+from omni_gen3d.usd.textures import Texture, TextureSource, read_texture, texture_source
 
 # Colour of what names none; that of OpenUSD's own fallback material.
 DEFAULT_COLOR = (0.18, 0.18, 0.18)
@@ -21,28 +22,35 @@ class Surface:
         points: [unit of the stage], shape ``(V, 3)``, float32.
         faces: Indices of points, shape ``(F, 3)``, int32.
         normals: At the corners of the faces, of unit length, shape ``(F, 3, 3)``, float32.
-        colors: RGB at the corners of the faces, shape ``(F, 3, 3)``, float32.
+        colors: RGB at the corners of the faces, shape ``(F, 3, 3)``, float32; where there is a texture, a factor on it.
+        coordinates: Places in the texture at the corners of the faces, shape ``(F, 3, 2)``, float32.
+        pictures: Which texture each face has, -1 for none, shape ``(F,)``, int32.
+        textures: The textures.
     """
 
     points: np.ndarray
     faces: np.ndarray
     normals: np.ndarray
     colors: np.ndarray
+    coordinates: np.ndarray
+    pictures: np.ndarray
+    textures: tuple[Texture, ...]
 
     @property
     def nbytes(self) -> int:
-        return sum(array.nbytes for array in vars(self).values())
+        arrays = (self.points, self.faces, self.normals, self.colors, self.coordinates, self.pictures)
+        return sum(array.nbytes for array in (*arrays, *(texture.pixels for texture in self.textures)))
 
 
 def read_surface(prim: Usd.Prim, time: Usd.TimeCode) -> Surface:
     """Triangles of a mesh, polygons cut into fans.
 
     Authored normals count; without them a mesh with a subdivision scheme is smooth and one without is flat. The colour
-    is the ``diffuseColor`` of a bound UsdPreviewSurface, of the mesh or of a subset of its faces; else
-    ``primvars:displayColor``; textures are not read. Holes are left out; subdivision itself is not done.
+    is the ``diffuseColor`` of a bound UsdPreviewSurface, of the mesh or of a subset of its faces, constant or textured;
+    else ``primvars:displayColor``. Holes are left out; subdivision itself is not done.
 
     Raises:
-        InputError: Points or faces are missing, or an index or a length does not fit.
+        InputError: Points or faces are missing, an index or a length does not fit, or a texture cannot be read.
     """
     mesh = UsdGeom.Mesh(prim)
     points, counts, indices = (
@@ -72,7 +80,7 @@ def read_surface(prim: Usd.Prim, time: Usd.TimeCode) -> Surface:
         points,
         faces,
         _normals(mesh, time, points, faces, polygons, corners),
-        _colors(mesh, time, len(points), len(counts), faces, polygons, corners),
+        *_paint(mesh, time, faces, polygons, corners),
     )
 
 
@@ -132,33 +140,55 @@ def _normals(
     return np.where(usable, normals / np.where(usable, length, 1), flat[:, None]).astype(np.float32)
 
 
-def _colors(
-    mesh: UsdGeom.Mesh,
+def _paint(
+    mesh: UsdGeom.Mesh, time: Usd.TimeCode, faces: np.ndarray, polygons: np.ndarray, corners: np.ndarray
+) -> tuple[np.ndarray, np.ndarray, np.ndarray, tuple[Texture, ...]]:
+    """The fields of ``Surface`` from ``colors`` on."""
+    colors = np.empty((len(faces), 3, 3), np.float32)
+    colors[:] = DEFAULT_COLOR
+    spread = _primvar_at_corners(UsdGeom.Gprim(mesh).GetDisplayColorPrimvar(), 3, time, faces, polygons, corners)
+    colors = colors if spread is None else spread
+    coordinates, pictures = np.zeros((len(faces), 3, 2), np.float32), np.full(len(faces), -1, np.int32)
+    textures: list[Texture] = []
+    for members, look in base_colors(mesh.GetPrim(), time):
+        chosen = np.ones(len(faces), np.bool_) if members is None else np.isin(polygons, members)
+        pictures[chosen] = -1
+        if isinstance(look, TextureSource):
+            primvar = UsdGeom.PrimvarsAPI(mesh).FindPrimvarWithInheritance(look.primvar)
+            # A primvar that is not there is 0, as its reader has it.
+            places = _primvar_at_corners(primvar, 2, time, faces, polygons, corners)
+            places = np.zeros_like(coordinates) if places is None else places
+            coordinates[chosen] = look.place(np.nan_to_num(places))[chosen]
+            pictures[chosen] = len(textures)
+            textures.append(read_texture(look))
+        colors[chosen] = 1.0 if isinstance(look, TextureSource) else look
+    return np.clip(np.nan_to_num(colors), 0, 1), coordinates, pictures, tuple(textures)
+
+
+def _primvar_at_corners(
+    primvar: UsdGeom.Primvar,
+    width: int,
     time: Usd.TimeCode,
-    num_points: int,
-    num_polygons: int,
     faces: np.ndarray,
     polygons: np.ndarray,
     corners: np.ndarray,
-) -> np.ndarray:
-    colors = np.empty((len(faces), 3, 3), np.float32)
-    colors[:] = DEFAULT_COLOR
-    primvar = UsdGeom.Gprim(mesh).GetDisplayColorPrimvar()
-    values = primvar.ComputeFlattened(time) if primvar.HasValue() else None
-    if values is not None and len(values):
-        spread = _at_corners(
-            np.array(values, np.float32).reshape(-1, 3), primvar.GetInterpolation(), faces, polygons, corners
-        )
-        colors = colors if spread is None else spread.astype(np.float32)
-    for members, color in base_colors(mesh.GetPrim(), time):
-        colors[slice(None) if members is None else np.isin(polygons, members)] = color
-    return np.clip(np.nan_to_num(colors), 0, 1)
+) -> np.ndarray | None:
+    """Values of a primvar over the corners, shape ``(F, 3, width)``, float32; None where it has none that fit."""
+    values = primvar.ComputeFlattened(time) if primvar and primvar.HasValue() else None
+    if values is None or not len(values):
+        return None
+    values = np.array(values, np.float32).reshape(-1, width)
+    spread = _at_corners(values, primvar.GetInterpolation(), faces, polygons, corners)
+    return None if spread is None else spread.astype(np.float32)
 
 
-def base_colors(prim: Usd.Prim, time: Usd.TimeCode) -> list[tuple[tuple[int, ...] | None, tuple[float, ...]]]:
+def base_colors(
+    prim: Usd.Prim, time: Usd.TimeCode
+) -> list[tuple[tuple[int, ...] | None, tuple[float, ...] | TextureSource]]:
     """Base colours of the materials bound to a mesh: the polygons of each, None for all of them."""
     whole = _diffuse_color(prim, time)
-    found: list[tuple[tuple[int, ...] | None, tuple[float, ...]]] = [] if whole is None else [(None, whole)]
+    found: list[tuple[tuple[int, ...] | None, tuple[float, ...] | TextureSource]]
+    found = [] if whole is None else [(None, whole)]
     for subset in UsdShade.MaterialBindingAPI(prim).GetMaterialBindSubsets():
         color, members = _diffuse_color(subset.GetPrim(), time), subset.GetIndicesAttr().Get(time)
         if color is not None and members is not None:
@@ -166,8 +196,8 @@ def base_colors(prim: Usd.Prim, time: Usd.TimeCode) -> list[tuple[tuple[int, ...
     return found
 
 
-def _diffuse_color(prim: Usd.Prim, time: Usd.TimeCode) -> tuple[float, ...] | None:
-    """Constant base colour of the UsdPreviewSurface bound to ``prim``; None where there is none."""
+def _diffuse_color(prim: Usd.Prim, time: Usd.TimeCode) -> tuple[float, ...] | TextureSource | None:
+    """Base colour of the UsdPreviewSurface bound to ``prim``; None where there is none."""
     material, _ = UsdShade.MaterialBindingAPI(prim).ComputeBoundMaterial()
     if not material:
         return None
@@ -177,7 +207,10 @@ def _diffuse_color(prim: Usd.Prim, time: Usd.TimeCode) -> tuple[float, ...] | No
     color = shader.GetInput("diffuseColor")
     if not color:
         return DEFAULT_COLOR
-    # Of a texture the producing attribute is an output, which holds no value.
+    texture = texture_source(color, time)
+    if texture is not None:
+        return texture
+    # Of a node that is not known the producing attribute is an output, which holds no value.
     sources = color.GetValueProducingAttributes()
     value = sources[0].Get(time) if sources else None
     return None if value is None or len(value) != 3 else tuple(map(float, value))

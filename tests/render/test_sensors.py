@@ -15,7 +15,7 @@ from omni_gen3d.usd.splats import author_splats
 
 ATTRIBUTES = {
     "omni:lensdistortion:model": ("Token", "opencvPinhole"),
-    "omni:lensdistortion:opencvPinhole:k1": ("Float", -0.2),
+    "omni:lensdistortion:opencvPinhole:k1": ("Float", 3.0),
     "omni_gen3d:rollingShutter": ("Token", "topToBottom"),
     "omni_gen3d:sensorNoise": ("Float", 0.1),
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
+from PIL import Image
 from pxr import Sdf, Usd, UsdGeom, UsdShade
 
 from omni_gen3d.errors import InputError
@@ -85,4 +88,68 @@ def test_broken_meshes_are_named(roof) -> None:
         read_surface(roof.GetPrim(), NOW)
     roof.GetFaceVertexCountsAttr().Set([4, 4])
     with pytest.raises(InputError, match="/Roof counts 8"):
+        read_surface(roof.GetPrim(), NOW)
+
+
+def paint(mesh: UsdGeom.Mesh, file: Path, **inputs: Any) -> UsdShade.Shader:
+    """Bind a UsdPreviewSurface whose diffuse colour is a texture at ``primvars:st``; inputs of the texture by name."""
+    stage = mesh.GetPrim().GetStage()
+    bind(mesh.GetPrim(), (1.0, 0.0, 0.0))
+    surface = UsdShade.Shader.Get(stage, f"/Looks/{mesh.GetPrim().GetName()}/Shader")
+    texture, reader, turn = (UsdShade.Shader.Define(stage, f"/Looks/{name}") for name in ("File", "Reader", "Turn"))
+    texture.CreateIdAttr("UsdUVTexture")
+    texture.CreateInput("file", Sdf.ValueTypeNames.Asset).Set(str(file))
+    for name, (kind, value) in inputs.items():
+        texture.CreateInput(name, getattr(Sdf.ValueTypeNames, kind)).Set(value)
+    reader.CreateIdAttr("UsdPrimvarReader_float2")
+    reader.CreateInput("varname", Sdf.ValueTypeNames.String).Set("st")
+    turn.CreateIdAttr("UsdTransform2d")
+    turn.CreateInput("scale", Sdf.ValueTypeNames.Float2).Set((2.0, 1.0))
+    turn.CreateInput("in", Sdf.ValueTypeNames.Float2).ConnectToSource(reader.ConnectableAPI(), "result")
+    texture.CreateInput("st", Sdf.ValueTypeNames.Float2).ConnectToSource(turn.ConnectableAPI(), "result")
+    surface.GetInput("diffuseColor").ConnectToSource(texture.ConnectableAPI(), "rgb")
+    return texture
+
+
+def test_a_texture_lies_where_its_primvar_says(roof, tmp_path) -> None:
+    """Coordinates at the corners, through a transform; scale and bias on the pixels; a subset keeps its own colour."""
+    picture = np.arange(2 * 3 * 3, dtype=np.uint8).reshape(2, 3, 3) * 10
+    Image.fromarray(picture).save(tmp_path / "wood.png")
+    places = [(0, 0), (1, 0), (1, 1), (0, 1), (0.5, 2)]
+    UsdGeom.PrimvarsAPI(roof).CreatePrimvar("st", Sdf.ValueTypeNames.TexCoord2fArray, "vertex").Set(places)
+    shader = paint(roof, tmp_path / "wood.png", wrapS=("Token", "clamp"), bias=("Float4", (0.1, 0, 0, 0)))
+    subset = UsdShade.MaterialBindingAPI.Apply(roof.GetPrim()).CreateMaterialBindSubset("side", [1])
+    bind(subset.GetPrim(), (0.0, 0.0, 1.0))
+    surface = read_surface(roof.GetPrim(), NOW)
+    assert surface.pictures.tolist() == [0, 0, -1]
+    assert surface.coordinates[0].tolist() == [[0, 0], [2, 0], [2, 1]]
+    assert surface.colors[:, 0].tolist() == [[1, 1, 1], [1, 1, 1], [0, 0, 1]]
+    (texture,) = surface.textures
+    assert texture.wrap == ("clamp", "repeat")
+    np.testing.assert_array_equal(texture.pixels[..., 1:], picture[..., 1:])
+    np.testing.assert_allclose(texture.pixels[..., 0], picture[..., 0] + 25.5, atol=0.51)
+    Image.new("RGB", (3000, 1500)).save(tmp_path / "wood.png")
+    shader.GetInput("bias").Set((0.0, 0.0, 0.0, 0.0))
+    assert read_surface(roof.GetPrim(), NOW).textures[0].pixels.shape == (512, 1024, 3)
+
+
+@pytest.mark.parametrize(
+    ("content", "wrap", "message"),
+    [
+        (b"not a picture", "repeat", "no picture"),
+        (b"", "repeat", "is empty"),
+        (None, "repeat", "is not found"),
+        (b"\x89PNG\r\n\x1a\n" + b"x" * 40, "repeat", "no picture"),
+        (b"P6 9000 9000 255 ", "repeat", "9000x9000"),
+        (b"P6 1 1 255 abc", "spiral", "'spiral'"),
+    ],
+    ids=["text", "empty", "missing", "torn", "huge", "wrap"],
+)
+def test_bad_textures_are_one_error(roof, tmp_path, content: bytes | None, wrap: str, message: str) -> None:
+    """The shader and what is wrong with its file are named."""
+    file = tmp_path / "wood.png"
+    if content is not None:
+        file.write_bytes(content)
+    paint(roof, file, wrapS=("Token", wrap))
+    with pytest.raises(InputError, match=f"/Looks/File.*{message}"):
         read_surface(roof.GetPrim(), NOW)

@@ -132,7 +132,7 @@ def _draw_round(
     flaw: torch.Tensor | None,
     capacity: int,
 ) -> int:
-    """Fill pictures, and return how many entries the lists of the tiles have; nothing is drawn if ``capacity`` is less."""
+    """Fill pictures; return how many entries the lists of the tiles have. Nothing is drawn if ``capacity`` is less."""
     (width, height), count, device = size, len(cameras), cameras.device
     stream = stream_of(device)
     tiles_x, tiles_y = -(-width // tables.TILE), -(-height // tables.TILE)

@@ -1,6 +1,6 @@
 // Triangle meshes in many pictures at once: a z-buffer, and light on what is seen; the arithmetic of render/meshes.py.
 #pragma once
-#include "tables.cuh"
+#include "textures.cuh"
 
 constexpr float LABEL_TOLERANCE = 0.15f;  // as _LABEL_TOLERANCE_M of render/aovs.py
 constexpr int LANES = 32;                 // threads that share a face
@@ -124,6 +124,28 @@ __global__ void rasterize(Call call, bool of_labels) {
     }
 }
 
+// The texture of a face along a ray, in the copy whose texels are as far apart as the pixels are there.
+__device__ inline void look_up(const Meshes& meshes, int face, const Planes& planes, const Camera& camera, float x, float y,
+                               float color[3]) {
+    const Texture& texture = meshes.textures[meshes.pictures[face]];
+    const float right = 1 / (float)camera.fx, below = 1 / (float)camera.fy;
+    float places[3][2], step = 0;
+    for (int i = 0; i < 3; ++i) {
+        float w[3];
+        weights(planes, x + (i == 1 ? right : 0), y + (i == 2 ? below : 0), w);
+        const float total = w[0] + w[1] + w[2];
+        for (int k = 0; k < 2; ++k) {
+            const float* corners = meshes.coordinates + 6 * (long long)face + k;
+            places[i][k] = (w[0] * corners[0] + w[1] * corners[2] + w[2] * corners[4]) / total;
+        }
+    }
+    for (int i = 1; i < 3; ++i) {
+        const float ds = (places[i][0] - places[0][0]) * texture.width, dt = (places[i][1] - places[0][1]) * texture.height;
+        step = fmaxf(step, sqrtf(ds * ds + dt * dt));
+    }
+    sample(texture, meshes.texels, places[0][0], places[0][1], step, color);
+}
+
 // Lambert's law on the interpolated normal, turned to the camera; `lit` gets the colour.
 __device__ inline Hit shade(const Meshes& meshes, const World& world, const Camera& camera, int face, float depth, float x,
                             float y, float lit[3]) {
@@ -138,6 +160,11 @@ __device__ inline Hit shade(const Meshes& meshes, const World& world, const Came
             local[k] += w[corner] / total * meshes.normals[9 * (long long)face + 3 * corner + k];
             base[k] += w[corner] / total * meshes.colors[9 * (long long)face + 3 * corner + k];
         }
+    if (meshes.pictures[face] >= 0) {
+        float paint[3];
+        look_up(meshes, face, planes, camera, x, y, paint);
+        for (int k = 0; k < 3; ++k) base[k] *= paint[k];
+    }
     const MeshInstance& mesh = meshes.instances[meshes.owners[face]];
     invert(mesh.to_world, turn);
     Hit hit = {};

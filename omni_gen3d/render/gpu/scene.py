@@ -77,10 +77,15 @@ class ResidentMeshes:
     owners: torch.Tensor
     normals: torch.Tensor
     colors: torch.Tensor
+    coordinates: torch.Tensor
+    pictures: torch.Tensor
+    textures: torch.Tensor
+    texels: torch.Tensor
 
     @staticmethod
     def of(batch: MeshBatch, device: torch.device) -> ResidentMeshes:
-        arrays = (batch.points, batch.faces, batch.face_owners, batch.normals, batch.colors)
+        paint = (batch.colors, batch.coordinates, batch.pictures, batch.atlas.table, batch.atlas.texels)
+        arrays = (batch.points, batch.faces, batch.face_owners, batch.normals, *paint)
         return ResidentMeshes(*(torch.from_numpy(np.ascontiguousarray(array)).to(device) for array in arrays))
 
 
@@ -185,9 +190,9 @@ class _Pieces:
         for name, meshes, instances in (("solid", self._world.solid, solid), ("labels", self._world.labels, labels)):
             if meshes is not None:
                 shapes = meshes.meshes
-                row[name]["points"], row[name]["faces"] = shapes.points.data_ptr(), shapes.faces.data_ptr()
-                row[name]["owners"], row[name]["normals"] = shapes.owners.data_ptr(), shapes.normals.data_ptr()
-                row[name]["colors"], row[name]["instances"] = shapes.colors.data_ptr(), instances
+                for field, tensor in vars(shapes).items():
+                    row[name][field] = tensor.data_ptr()
+                row[name]["instances"] = instances
                 row[name]["num_faces"] = len(shapes.faces)
 
 

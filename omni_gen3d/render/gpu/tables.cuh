@@ -39,12 +39,21 @@ struct MeshInstance {
     int prim, instance, semantic, spare;
 };
 
+// Its copies, each half as large as the one before, follow it; see render/textures.py.
+struct Texture {
+    int first, width, height, levels, wrap_s, wrap_t;
+};
+
 struct Meshes {
     const float* points;
     const int* faces;
     const int* owners;
     const float* normals;
     const float* colors;
+    const float* coordinates;
+    const int* pictures;
+    const Texture* textures;
+    const unsigned char* texels;
     const MeshInstance* instances;
     int num_faces, spare;
 };
