@@ -231,7 +231,7 @@ def _principal_axes(matrices: torch.Tensor, sweeps: int = 4) -> tuple[torch.Tens
         grown = c * c * a[p, p] - 2 * c * s * a[p, q] + s * s * a[q, q]
         a[p, p], a[q, q] = grown, a[p, p] + a[q, q] - grown
         a[p, q] = torch.zeros_like(c)
-        beside_p, beside_q = tuple(sorted((p, other))), tuple(sorted((q, other)))
+        beside_p, beside_q = (min(p, other), max(p, other)), (min(q, other), max(q, other))
         a[beside_p], a[beside_q] = c * a[beside_p] - s * a[beside_q], s * a[beside_p] + c * a[beside_q]
         for row in turn:
             row[p], row[q] = c * row[p] - s * row[q], s * row[p] + c * row[q]

@@ -62,8 +62,8 @@ def _pyramid(pixels: np.ndarray) -> list[np.ndarray]:
         height, width = (max(1, side // 2) for side in fine.shape[:2])
         rows, columns = (np.arange(side) * 2 for side in (height, width))
         next_rows, next_columns = np.minimum(rows + 1, len(fine) - 1), np.minimum(columns + 1, fine.shape[1] - 1)
-        corners = (fine[r][:, c] for r in (rows, next_rows) for c in (columns, next_columns))
-        copies.append((sum(corners) / 4).round().astype(np.uint8))
+        corners = [fine[r][:, c] for r in (rows, next_rows) for c in (columns, next_columns)]
+        copies.append(np.mean(corners, 0).round().astype(np.uint8))
     return copies
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import pytest
@@ -23,8 +24,8 @@ class Picture:
     wrap: tuple[str, str]
 
 
-# How many pixels numpy pads to be the wrap of that name.
-_PADS = {"repeat": "wrap", "clamp": "edge", "mirror": "symmetric", "black": "constant"}
+# What numpy calls the padding that each wrap is.
+_PADS: dict[str, Any] = {"repeat": "wrap", "clamp": "edge", "mirror": "symmetric", "black": "constant"}
 
 
 @pytest.mark.parametrize("wrap", list(_PADS))
