@@ -29,6 +29,9 @@ Size = Annotated[str, typer.Option(help="Width x height of the frames, both divi
 LearningRate = Annotated[float | None, typer.Option(help="Peak; lower it where a training goes on.")]
 LogEvery = Annotated[float | None, typer.Option(help="Seconds between evaluations and checkpoints.")]
 Resume = Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint.")]
+Objects = Annotated[
+    Path | None, typer.Option(metavar="DIR", help="Mix in rooms of real objects; see fetch-assets.")
+]
 TokenizerFolder = Annotated[Path, typer.Option("--tokenizer", help="Trained tokenizer.")]
 DepthFolder = Annotated[Path, typer.Option("--depth", help="Trained depth network.")]
 DiffusionFolder = Annotated[Path, typer.Option("--diffusion", help="Trained diffusion network.")]
@@ -87,6 +90,7 @@ def depth(
     log_every: LogEvery = None,
     learning_rate: LearningRate = None,
     resume: Resume = None,
+    objects: Objects = None,
 ) -> None:
     """Train the depth network."""
     from omni_gen3d.training.depth import DEFAULTS, train_depth
@@ -94,7 +98,7 @@ def depth(
 
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
-        train_depth(config, host, out, resume)
+        train_depth(config, host, out, resume, objects)
 
 
 @train_app.command()

@@ -1,4 +1,4 @@
-"""Training of the depth network on single pictures of procedural worlds, a part of them with a mover in them."""
+"""Training of the depth network on single pictures of procedural worlds, some with a mover in them, and of real objects."""
 
 from __future__ import annotations
 
@@ -14,6 +14,10 @@ from omni_gen3d.training.clips import Pool, sample_pictures, to_bytes
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import gradient_difference
 from omni_gen3d.training.moving import MovingClips, render_times, sample_moving_views
+from omni_gen3d.training.object_caster import ObjectCaster
+from omni_gen3d.training.object_pictures import sample_object_pictures
+from omni_gen3d.training.object_set import load_objects
+from omni_gen3d.training.object_shapes import with_shapes
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, ray_image
 
@@ -26,25 +30,40 @@ _FILL_SHARE = 0.15
 # Every so many chunks one shows movers, each at one of a few times.
 _MOVING_EVERY, _MOVING_TIMES = 2, 5
 _UNKNOWN_CAMERA_SHARE = 0.3
+# Pictures that have no colour, as old and industrial cameras take them.
+_GREY_SHARE = 0.1
+_SCALES = (0.35, 0.5, 0.7)  # to which some batches are shrunk and brought back
 
 
 def disturb(pictures: torch.Tensor) -> torch.Tensor:
-    """Random exposure, contrast, tint, blur and noise, so that decoded and real pictures are no surprise.
+    """What lenses, sensors, tone curves and compression do, so that decoded and real pictures are no surprise.
+
+    Random exposure, contrast, tint, saturation, darkening towards the corners, loss of detail, sharpening, noise.
 
     Args:
         pictures: In [0, 1], shape ``(B, 3, H, W)``.
     """
-    count, device = len(pictures), pictures.device
+    count, _, height, width = pictures.shape
+    device = pictures.device
 
     def uniform(low: float, high: float, channels: int = 1) -> torch.Tensor:
         return low + (high - low) * torch.rand(count, channels, 1, 1, device=device)
 
-    pictures = pictures.clamp(1e-4, 1) ** uniform(0.6, 1.6) * uniform(0.75, 1.2) * uniform(0.88, 1.12, 3)
+    pictures = pictures.clamp(1e-4, 1) ** uniform(0.6, 1.6) * uniform(0.7, 1.3) * uniform(0.85, 1.15, 3)
     mean = pictures.mean((1, 2, 3), keepdim=True)
-    pictures = mean + (pictures - mean) * uniform(0.7, 1.2)
+    pictures = mean + (pictures - mean) * uniform(0.65, 1.25)
+    grey = pictures.mean(1, keepdim=True)
+    colorless = torch.rand(count, 1, 1, 1, device=device) < _GREY_SHARE
+    pictures = torch.lerp(grey, pictures, torch.where(colorless, 0.0, uniform(0.6, 1.3)))
+    y, x = (torch.linspace(-1, 1, n, device=device) for n in (height, width))
+    pictures = pictures * (1 - uniform(-0.1, 0.3) * (y[:, None] ** 2 + x**2) / 2)
+    scale = _SCALES[int(torch.randint(len(_SCALES), ()))]
+    small = F.interpolate(pictures, scale_factor=scale, mode="area")
+    coarse = F.interpolate(small, size=(height, width), mode="bilinear", align_corners=False)
+    pictures = torch.lerp(pictures, coarse, (uniform(-1.0, 1.0)).clamp(min=0))
     blurred = F.avg_pool2d(F.pad(pictures, (1, 1, 1, 1), mode="replicate"), 3, stride=1)
-    pictures = torch.lerp(pictures, blurred, uniform(-0.3, 1.0))
-    return (pictures + uniform(0, 0.04) * torch.randn_like(pictures)).clamp(0, 1)
+    pictures = torch.lerp(pictures, blurred, uniform(-0.5, 1.0))
+    return (pictures + uniform(0, 0.05) * torch.randn_like(pictures)).clamp(0, 1)
 
 
 def picture_movers(count: int, height: int, width: int, generator: torch.Generator) -> MovingClips:
@@ -55,9 +74,15 @@ def picture_movers(count: int, height: int, width: int, generator: torch.Generat
     return render_times(views, torch.eye(4, device=device).repeat(count, 1, 1, 1), times, height, width)
 
 
-def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | None) -> None:
+def train_depth(
+    config: TrainingConfig, host: Host, out: Path, resume: Path | None, objects: Path | None = None
+) -> None:
     """Train depth and field of view: L1 of log depth + its gradients, and L1 of the log tangent of half the field of
-    view on the pictures whose rays are withheld."""
+    view on the pictures whose rays are withheld.
+
+    Args:
+        objects: Folder of ``train fetch-assets``: half of the pictures then show rooms of real objects.
+    """
     started_at = time.time()
     torch.manual_seed(config.seed)
     network = DepthNetwork() if resume is None else load_network(DepthNetwork, resume).train().requires_grad_(True)
@@ -69,13 +94,22 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
     generator = world_generator(config.seed * 1000 + 500 + host.rank, "train", host.device)
     pool = Pool(config.pool_size)
 
+    caster = None if objects is None else ObjectCaster(with_shapes(load_objects(objects)), host.device)
     additions = 0
+
+    moving_every = _MOVING_EVERY if caster is None else 2 * _MOVING_EVERY
+
+    def add_objects(caster: ObjectCaster) -> None:
+        seen = sample_object_pictures(_PICTURES_PER_CHUNK, config.height, config.width, caster, generator)
+        pool.add(rgb=to_bytes(seen.rgb), depth=seen.depth.half(), intrinsics=seen.intrinsics)
 
     def add_pictures() -> None:
         nonlocal additions
         additions += 1
+        if caster is not None and additions % 2:
+            return add_objects(caster)
         size = (_PICTURES_PER_CHUNK, config.height, config.width, generator)
-        clips = sample_pictures(*size)[1] if additions % _MOVING_EVERY else picture_movers(*size).clips
+        clips = sample_pictures(*size)[1] if additions % moving_every else picture_movers(*size).clips
         pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
 
     add_pictures()
@@ -85,6 +119,9 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
     heldout = world_generator(config.seed, "heldout", host.device)
     _, validation = sample_pictures(_VALIDATION_PICTURES, config.height, config.width, heldout)
     movers = picture_movers(_VALIDATION_PICTURES, config.height, config.width, heldout)
+    of_objects = None
+    if caster is not None:
+        of_objects = sample_object_pictures(_VALIDATION_PICTURES, config.height, config.width, caster, heldout)
     steps = 0
 
     def predict(
@@ -123,7 +160,12 @@ def train_depth(config: TrainingConfig, host: Host, out: Path, resume: Path | No
         true = movers.clips.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
         moving_error = (((of_movers.exp() - true).abs() / true) * movers.moving[:, 0]).sum()
         fov_error = (tangent.atan() - (config.width / 2 / validation.intrinsics[:, 0, 0]).atan()).abs().mean() * 2
-        return {
+        figures = {}
+        if of_objects is not None:
+            log_depth, _ = predict(of_objects.rgb, ray_image(of_objects.intrinsics, config.height, config.width), network)
+            true = of_objects.depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+            figures["objects_absrel"] = float(((log_depth.exp() - true).abs() / true).mean())
+        return figures | {
             "absrel": float(relative),
             "moving_absrel": float(moving_error / movers.moving.sum().clamp(min=1)),
             "fov_error_deg": float(torch.rad2deg(fov_error)),
