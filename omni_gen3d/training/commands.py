@@ -29,9 +29,7 @@ Size = Annotated[str, typer.Option(help="Width x height of the frames, both divi
 LearningRate = Annotated[float | None, typer.Option(help="Peak; lower it where a training goes on.")]
 LogEvery = Annotated[float | None, typer.Option(help="Seconds between evaluations and checkpoints.")]
 Resume = Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint.")]
-Objects = Annotated[
-    Path | None, typer.Option(metavar="DIR", help="Mix in rooms of real objects; see fetch-assets.")
-]
+Objects = Annotated[Path | None, typer.Option(metavar="DIR", help="Mix in rooms of real objects; see fetch-assets.")]
 TokenizerFolder = Annotated[Path, typer.Option("--tokenizer", help="Trained tokenizer.")]
 DepthFolder = Annotated[Path, typer.Option("--depth", help="Trained depth network.")]
 DiffusionFolder = Annotated[Path, typer.Option("--diffusion", help="Trained diffusion network.")]

@@ -1,4 +1,4 @@
-"""Training of the depth network on single pictures of procedural worlds, some with a mover in them, and of real objects."""
+"""Training of the depth network on single pictures: procedural worlds, some with a mover in them, and real objects."""
 
 from __future__ import annotations
 
@@ -162,7 +162,9 @@ def train_depth(
         fov_error = (tangent.atan() - (config.width / 2 / validation.intrinsics[:, 0, 0]).atan()).abs().mean() * 2
         figures = {}
         if of_objects is not None:
-            log_depth, _ = predict(of_objects.rgb, ray_image(of_objects.intrinsics, config.height, config.width), network)
+            log_depth, _ = predict(
+                of_objects.rgb, ray_image(of_objects.intrinsics, config.height, config.width), network
+            )
             true = of_objects.depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M)
             figures["objects_absrel"] = float(((log_depth.exp() - true).abs() / true).mean())
         return figures | {

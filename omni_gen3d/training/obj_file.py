@@ -85,7 +85,7 @@ def read_obj(text: str, name: str) -> ObjMesh:
                     material = materials.setdefault("", len(materials))
                 ring = []
                 for token in rest.split():
-                    parts = [int(part) if part else 0 for part in (token.split("/") + ["", ""])[:3]]
+                    parts = [int(part) if part else 0 for part in [*token.split("/"), "", ""][:3]]
                     key = (
                         _resolved(parts[0], len(points)),
                         _resolved(parts[1], len(pictured)) if parts[1] else -1,

@@ -88,7 +88,13 @@ class ObjectCaster:
         self._library = _library(device.type, device.index or 0)
 
     def cast(
-        self, placed: Placed, origins: torch.Tensor, directions: torch.Tensor, limit: torch.Tensor, *, any_hit: bool = False
+        self,
+        placed: Placed,
+        origins: torch.Tensor,
+        directions: torch.Tensor,
+        limit: torch.Tensor,
+        *,
+        any_hit: bool = False,
     ) -> Hits:
         """The first face on every ray, or with ``any_hit`` any.
 

@@ -15,7 +15,8 @@ from omni_gen3d.training.object_set import PLACES
 _STANDING = 12  # places for what stands on the floor
 _RACKS = 2  # open racks of boards and posts
 _RACK_PARTS = 8
-_LOOSE = 24  # places for what is dropped from above
+_BOARDS = (0.08, 0.36, 0.66, 0.97)  # heights of a rack's boards over its own
+_LOOSE = 30  # places for what is dropped from above
 _DROPS = 3  # rounds in which it is dropped
 _FLYING = 6  # places for what hangs in the air, in wild rooms
 _CANDIDATES = 24
@@ -120,7 +121,7 @@ def sample_rooms(count: int, caster: ObjectCaster, generator: torch.Generator) -
 
 
 def furnish(rooms: Rooms, caster: ObjectCaster, generator: torch.Generator) -> Placed:
-    """Fill rooms: pieces at the walls and between, racks, things dropped onto all of it, in some rooms things in the air."""
+    """Fill rooms: pieces at the walls and between, racks, things dropped onto all of it, in some things in the air."""
     count = len(rooms)
     d = _Draws(count, generator)
     device = d.device
@@ -157,7 +158,9 @@ def furnish(rooms: Rooms, caster: ObjectCaster, generator: torch.Generator) -> P
     reach = torch.where(rooms.outdoors[:, None], rooms.half_extents.clamp(max=4.5), rooms.half_extents)
     places = arrange(tables, torch.where(wanted, kinds, -1), sizes, reach, nothing, generator)
 
-    standing = _upright(places.center[:, _RACKS:], torch.zeros_like(size[..., 0]), places.yaw[:, _RACKS:], size / caster.sizes[model])
+    standing = _upright(
+        places.center[:, _RACKS:], torch.zeros_like(size[..., 0]), places.yaw[:, _RACKS:], size / caster.sizes[model]
+    )
     model = torch.where(places.present[:, _RACKS:], model, -1)
     boards, board_model = _rack_parts(rack_size, places.center[:, :_RACKS], places.yaw[:, :_RACKS], cube, caster, d)
     board_model = torch.where(places.present[:, :_RACKS, None], board_model, -1).flatten(1)
@@ -169,7 +172,7 @@ def furnish(rooms: Rooms, caster: ObjectCaster, generator: torch.Generator) -> P
         torch.cat([_texture(d, caster, model), torch.full_like(board_model, -1)], 1),
     )
     for _ in range(_DROPS):
-        placed = _drop(placed, rooms, places, small, _LOOSE // _DROPS, caster, d)
+        placed = _drop(placed, rooms, places, rack_size[..., 2], small, _LOOSE // _DROPS, caster, d)
     return _fly(placed, rooms, caster, d)
 
 
@@ -193,7 +196,12 @@ def _upright(center: torch.Tensor, bottom: torch.Tensor, yaw: torch.Tensor, scal
     """Affine maps ``(B, N, 3, 4)`` of objects that stand: scaled, turned about +Z and moved."""
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
     turn = torch.stack(
-        [torch.stack([yaw.cos(), -yaw.sin(), zero], -1), torch.stack([yaw.sin(), yaw.cos(), zero], -1), torch.stack([zero, zero, one], -1)], -2
+        [
+            torch.stack([yaw.cos(), -yaw.sin(), zero], -1),
+            torch.stack([yaw.sin(), yaw.cos(), zero], -1),
+            torch.stack([zero, zero, one], -1),
+        ],
+        -2,
     )
     return torch.cat([turn * scale[..., None, :], torch.cat([center, bottom[..., None]], -1)[..., None]], -1)
 
@@ -203,7 +211,7 @@ def _rack_parts(
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Four boards and four posts of each rack: maps ``(B, R, 8, 3, 4)`` and models ``(B, R, 8)``."""
     width, depth, height = size[..., None].unbind(-2)
-    level = torch.tensor([0.08, 0.36, 0.66, 0.97], device=size.device) * height
+    level = torch.tensor(_BOARDS, device=size.device) * height
     board = torch.stack([width.expand_as(level), depth.expand_as(level), torch.full_like(level, 0.03)], -1)
     post = torch.stack([torch.full_like(level, 0.05), torch.full_like(level, 0.05), height.expand_as(level)], -1)
     sx = torch.tensor([-1.0, 1, -1, 1], device=size.device) * (width / 2 - 0.025)
@@ -214,7 +222,9 @@ def _rack_parts(
     x = center[..., 0:1] + local[..., 0] * cos - local[..., 1] * sin
     y = center[..., 1:2] + local[..., 0] * sin + local[..., 1] * cos
     shape = torch.cat([board, post], -2) / caster.sizes[cube]
-    return _upright(torch.stack([x, y], -1), bottom, yaw[..., None].expand_as(x), shape), torch.full_like(x, cube, dtype=torch.long)
+    return _upright(torch.stack([x, y], -1), bottom, yaw[..., None].expand_as(x), shape), torch.full_like(
+        x, cube, dtype=torch.long
+    )
 
 
 def _join(a: Placed, *rows: torch.Tensor) -> Placed:
@@ -222,11 +232,18 @@ def _join(a: Placed, *rows: torch.Tensor) -> Placed:
 
 
 def _drop(
-    placed: Placed, rooms: Rooms, places: Footprints, small: torch.Tensor, number: int, caster: ObjectCaster, d: _Draws
+    placed: Placed,
+    rooms: Rooms,
+    places: Footprints,
+    rack_height: torch.Tensor,
+    small: torch.Tensor,
+    number: int,
+    caster: ObjectCaster,
+    d: _Draws,
 ) -> Placed:
     """Lay small things where a ray from above ends, mostly over what stands there."""
     shapes = _number_of_shapes(caster)
-    host = d.integer(places.center.shape[1], number)
+    host = torch.where(d.chance(0.5, number), d.integer(_RACKS, number), d.integer(places.center.shape[1], number))
     world = torch.arange(d.count, device=d.device)[:, None]
     over = places.present[world, host] & d.chance(0.75, number)
     at = d.uniform(-0.45, 0.45, number, 2) * 2 * places.half[world, host]
@@ -239,12 +256,16 @@ def _drop(
     model = torch.where(is_shape, d.integer(max(shapes, 1), number), small[d.integer(len(small), number)])
     size = caster.sizes[model] * d.uniform(0.8, 1.4, number, 1)
     size = torch.where(is_shape[..., None], d.log_uniform(0.05, 0.5, number, 3), size)
-    # From under the ceiling or from between the boards of a rack.
-    top = torch.where(rooms.outdoors, 2.5, rooms.height - 0.05)[:, None] * torch.where(d.chance(0.5, number), 1.0, d.uniform(0.25, 1, number))
+    # From under the ceiling, or in a rack from under one of its boards.
+    top = torch.where(rooms.outdoors, 2.5, rooms.height - 0.05)[:, None].expand(-1, number)
+    levels = torch.tensor([*_BOARDS[1:], _BOARDS[-1]], device=d.device)[d.integer(len(_BOARDS), number)]
+    in_rack = over & (host < _RACKS) & d.chance(0.85, number)
+    top = torch.where(in_rack, levels * rack_height[world, host.clamp(max=_RACKS - 1)] - 0.04, top)
     origin = torch.cat([center, top[..., None]], -1)
     down = torch.tensor([1e-4, 1e-4, -1.0], device=d.device).expand_as(origin)
     bottom = top - caster.cast(placed, origin, down, top).distance
-    fits = bottom + size[..., 2] < torch.where(rooms.outdoors, 3.0, rooms.height - 0.02)[:, None]
+    size = torch.where((in_rack & is_shape)[..., None], size.minimum((top - bottom)[..., None].clamp(min=0.05)), size)
+    fits = bottom + size[..., 2] <= top + 0.01
     model = torch.where(fits & d.chance(0.85, 1), model, -1)
     maps = _upright(center, bottom, d.uniform(-math.pi, math.pi, number), size / caster.sizes[model.clamp(min=0)])
     return _join(placed, model, maps, _tint(d, number), _texture(d, caster, model))
@@ -252,16 +273,31 @@ def _drop(
 
 def _fly(placed: Placed, rooms: Rooms, caster: ObjectCaster, d: _Draws) -> Placed:
     """In a quarter of the rooms anything hangs anywhere, turned and scaled at will."""
-    quaternion = torch.nn.functional.normalize(torch.randn(d.count, _FLYING, 4, generator=d.generator, device=d.device), dim=-1)
+    quaternion = torch.nn.functional.normalize(
+        torch.randn(d.count, _FLYING, 4, generator=d.generator, device=d.device), dim=-1
+    )
     w, x, y, z = quaternion.unbind(-1)
     turn = torch.stack(
-        [1 - 2 * (y * y + z * z), 2 * (x * y - w * z), 2 * (x * z + w * y), 2 * (x * y + w * z), 1 - 2 * (x * x + z * z), 2 * (y * z - w * x), 2 * (x * z - w * y), 2 * (y * z + w * x), 1 - 2 * (x * x + y * y)], -1
+        [
+            1 - 2 * (y * y + z * z),
+            2 * (x * y - w * z),
+            2 * (x * z + w * y),
+            2 * (x * y + w * z),
+            1 - 2 * (x * x + z * z),
+            2 * (y * z - w * x),
+            2 * (x * z - w * y),
+            2 * (y * z + w * x),
+            1 - 2 * (x * x + y * y),
+        ],
+        -1,
     ).unflatten(-1, (3, 3))
     model = d.integer(len(caster.objects), _FLYING)
     size = d.log_uniform(0.1, 1.2, _FLYING, 1) * caster.sizes[model] / caster.sizes[model].amax(-1, keepdim=True)
     size = torch.where((model < _number_of_shapes(caster))[..., None], d.log_uniform(0.03, 1.5, _FLYING, 3), size)
     at = d.uniform(-0.9, 0.9, _FLYING, 3)
-    at = torch.stack([at[..., 0] * rooms.half_extents[:, 0:1], at[..., 1] * rooms.half_extents[:, 1:2], 1.2 + at[..., 2]], -1)
+    at = torch.stack(
+        [at[..., 0] * rooms.half_extents[:, 0:1], at[..., 1] * rooms.half_extents[:, 1:2], 1.2 + at[..., 2]], -1
+    )
     there = d.chance(0.25, 1) & d.chance(0.8, _FLYING)
     maps = torch.cat([turn * (size / caster.sizes[model])[..., None, :], at[..., None]], -1)
     model = torch.where(there, model, -1)

@@ -52,7 +52,9 @@ def sample_object_pictures(
     rooms = sample_rooms(count, caster, generator)
     placed = furnish(rooms, caster, generator)
     low, high = FOCAL_RANGE
-    focal = width * torch.exp(math.log(low) + math.log(high / low) * torch.rand(count, generator=generator, device=generator.device))
+    focal = width * torch.exp(
+        math.log(low) + math.log(high / low) * torch.rand(count, generator=generator, device=generator.device)
+    )
     cameras = _cameras(rooms, placed, caster, focal / width, generator)
     centers = _pixel_offsets(height, width, 1, generator.device)
     samples = _pixel_offsets(height, width, supersample, generator.device)
@@ -63,14 +65,22 @@ def sample_object_pictures(
     intrinsics = torch.stack([intrinsics_from_focal(float(f), width, height) for f in focal]).to(focal)
     shape = (count, height, width)
     return ObjectPictures(
-        _developed(light, generator), distance.reshape(shape).clamp(max=_SKY_M), intrinsics, cameras, hits.place.reshape(shape), rooms, placed
+        _developed(light, generator),
+        distance.reshape(shape).clamp(max=_SKY_M),
+        intrinsics,
+        cameras,
+        hits.place.reshape(shape),
+        rooms,
+        placed,
     )
 
 
 def _developed(light: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Exposed by the median, with a shoulder."""
+
     def uniform(low: float, high: float) -> torch.Tensor:
         return low + (high - low) * torch.rand(len(light), 1, 1, 1, generator=generator, device=light.device)
+
     usual = light.mean(1).flatten(1).quantile(0.6, dim=1)[:, None, None, None].clamp(min=1e-3)
     exposed = light / usual * uniform(0.12, 0.6)
     curve = 1 - torch.exp(-1.3 * exposed)
@@ -84,7 +94,9 @@ def _rays(cameras: torch.Tensor, offsets: torch.Tensor, focal: torch.Tensor) -> 
     return cameras[:, None, :3, 3].expand_as(direction), direction
 
 
-def _room_hit(rooms: Rooms, origin: torch.Tensor, direction: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+def _room_hit(
+    rooms: Rooms, origin: torch.Tensor, direction: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
     """Ray parameter, face (-x, +x, -y, +y, floor, ceiling) and whether it is sky."""
     half = rooms.half_extents[:, None]
     positive = direction > 0
@@ -93,8 +105,15 @@ def _room_hit(rooms: Rooms, origin: torch.Tensor, direction: torch.Tensor) -> tu
     z_bound = torch.where(positive[..., 2], rooms.height[:, None], torch.zeros_like(direction[..., 2]))
     level = (z_bound - origin[..., 2]) / direction[..., 2]
     t, axis = torch.cat([wall, level[..., None]], -1).clamp(min=1e-3).min(-1)
-    face = 2 * axis + torch.where(axis == 2, ~positive[..., 2], positive.gather(-1, axis.clamp(max=2)[..., None])[..., 0]).long()
-    face = torch.where(axis == 2, 9 - face, face) if False else torch.where(axis == 2, torch.where(positive[..., 2], 5, 4), face)
+    face = (
+        2 * axis
+        + torch.where(axis == 2, ~positive[..., 2], positive.gather(-1, axis.clamp(max=2)[..., None])[..., 0]).long()
+    )
+    face = (
+        torch.where(axis == 2, 9 - face, face)
+        if False
+        else torch.where(axis == 2, torch.where(positive[..., 2], 5, 4), face)
+    )
     z = origin[..., 2] + t * direction[..., 2]
     over = rooms.outdoors[:, None] & (z > rooms.wall_height[:, None]) & (axis < 2)
     sky = over | (rooms.outdoors[:, None] & (face == 5))
@@ -114,12 +133,16 @@ def _see(rooms, placed, caster: ObjectCaster, cameras, offsets, focal, generator
     point = origin + t[..., None].clamp(max=100) * direction
     unit = torch.nn.functional.normalize(direction, dim=-1)
     room_albedo, room_normal = _room_look(rooms, caster, point, face)
-    albedo, normal, flat = _object_look(placed, caster, hits)
+    albedo, normal = _object_look(placed, caster, hits)
     albedo = torch.where(on_object[..., None], albedo, room_albedo)
     normal = torch.where(on_object[..., None], normal, room_normal)
     normal = torch.where((normal * unit).sum(-1, keepdim=True) > 0, -normal, normal)
     lifted = point + 4e-3 * normal - 2e-3 * unit
-    light = rooms.ambient[:, None] * _openness(rooms, placed, caster, lifted, normal, sky, generator)[..., None] * (0.85 + 0.15 * normal[..., 2:])
+    light = (
+        rooms.ambient[:, None]
+        * _openness(rooms, placed, caster, lifted, normal, sky, generator)[..., None]
+        * (0.85 + 0.15 * normal[..., 2:])
+    )
     gloss = torch.zeros_like(light)
     mirrored = unit - 2 * (unit * normal).sum(-1, keepdim=True) * normal
     for i in range(2):
@@ -144,12 +167,18 @@ def _see(rooms, placed, caster: ObjectCaster, cameras, offsets, focal, generator
 
 def _openness(rooms, placed, caster, point, normal, sky, generator) -> torch.Tensor:
     """Share of the light from everywhere that arrives: one ray a sample towards a random direction, and corners."""
-    toward = torch.nn.functional.normalize(torch.randn(point.shape, generator=generator, device=point.device), dim=-1) + normal
+    toward = (
+        torch.nn.functional.normalize(torch.randn(point.shape, generator=generator, device=point.device), dim=-1)
+        + normal
+    )
     toward = torch.where(toward.abs() < 1e-6, 1e-6, toward)
     limit = torch.where(sky, 0.0, _OPENNESS_M)
     hits = caster.cast(placed, point, toward, limit)
     free = (hits.distance / _OPENNESS_M).clamp(0, 1)
-    gap = torch.minimum((rooms.half_extents[:, None] - point[..., :2].abs()).amin(-1), torch.where(normal[..., 2] > 0.9, 9.0, point[..., 2]))
+    gap = torch.minimum(
+        (rooms.half_extents[:, None] - point[..., :2].abs()).amin(-1),
+        torch.where(normal[..., 2] > 0.9, 9.0, point[..., 2]),
+    )
     return (0.25 + 0.75 * free) * (1 - 0.3 * torch.exp(-gap.clamp(min=0) / 0.25))
 
 
@@ -184,7 +213,7 @@ def _object_look(placed: Placed, caster: ObjectCaster, hits: Hits):
     texel = _bilinear(caster.textures, texture.clamp(min=0), uv[..., 0], uv[..., 1])
     color = caster.material_color[material] ** 2.2
     color = torch.where((texture >= 0)[..., None], texel * torch.where((given >= 0)[..., None], 1.0, color), color)
-    return (color * placed.tint[world, place]).clamp(0.01, 0.95), normal, None
+    return (color * placed.tint[world, place]).clamp(0.01, 0.95), normal
 
 
 def _room_look(rooms: Rooms, caster: ObjectCaster, point, face):
@@ -210,7 +239,9 @@ def _panorama(caster: ObjectCaster, index, direction):
     y0, y1 = (y0.long().clamp(0, rows - 1), (y0.long() + 1).clamp(0, rows - 1))
     x0, x1 = x0.long() % columns, (x0.long() + 1) % columns
     i = index[:, None].expand_as(y0)
-    return torch.lerp(torch.lerp(skies[i, y0, x0], skies[i, y0, x1], a), torch.lerp(skies[i, y1, x0], skies[i, y1, x1], a), b)
+    return torch.lerp(
+        torch.lerp(skies[i, y0, x0], skies[i, y0, x1], a), torch.lerp(skies[i, y1, x0], skies[i, y1, x1], a), b
+    )
 
 
 def _cameras(rooms: Rooms, placed: Placed, caster: ObjectCaster, focal, generator: torch.Generator) -> torch.Tensor:
@@ -242,14 +273,16 @@ def _cameras(rooms: Rooms, placed: Placed, caster: ObjectCaster, focal, generato
     flat = cameras.flatten(0, 1)
     origin, direction = _rays(flat, offsets, focal.repeat_interleave(_CANDIDATES))
     origin, direction = origin.reshape(count, -1, 3), direction.reshape(count, -1, 3)
-    distance, hits, on_object, face, sky, _ = _first(rooms, placed, caster, origin, direction)
+    distance, _, on_object, face, _, _ = _first(rooms, placed, caster, origin, direction)
     distance = distance.unflatten(1, (_CANDIDATES, -1))
     seen = on_object.unflatten(1, (_CANDIDATES, -1)).float().mean(-1)
     floor = ((face == 4) & ~on_object).unflatten(1, (_CANDIDATES, -1)).float().mean(-1)
     near = distance.quantile(0.03, dim=-1)
     sorted_ = distance.clamp(max=12).log().quantile(torch.tensor([0.1, 0.9], device=device), dim=-1)
     score = 1.5 * seen.clamp(max=0.7) + (sorted_[1] - sorted_[0]).clamp(max=1.2) + 1.5 * floor.clamp(max=0.2)
-    score = score - 8 * (_NEAREST_M - near).clamp(min=0) / _NEAREST_M - 2 * (1.0 - distance.median(-1).values).clamp(min=0)
+    score = (
+        score - 8 * (_NEAREST_M - near).clamp(min=0) / _NEAREST_M - 2 * (1.0 - distance.median(-1).values).clamp(min=0)
+    )
     gumbel = -torch.log(-torch.log(uniform(1e-6, 1 - 1e-6)))
     best = (score + 0.35 * gumbel).argmax(1)
     cameras = cameras[torch.arange(count, device=device), best]

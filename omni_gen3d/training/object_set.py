@@ -1,4 +1,4 @@
-"""Real objects as training takes them: many small textured meshes in one file, beside pictures of surfaces and of skies.
+"""Real objects as training takes them: many small textured meshes in one file, beside textures and skies.
 
 The file is a safetensors archive, ``objects.safetensors``, that ``omni-gen3d train fetch-assets`` writes; nothing in it
 is executable. Lengths in metres; an object stands on z = 0 with its middle over the origin and looks along +Y.
@@ -112,7 +112,7 @@ def load_objects(folder: Path) -> ObjectSet:
             meta = file.metadata() or {}
             if meta.get("version") != _VERSION:
                 raise InputError(f"{path} is of version {meta.get('version')!r}, not {_VERSION!r}; fetch it again.")
-            rows = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+            rows = {name: file.get_tensor(name) for name in file.keys()}
         names, surfaces = (tuple(json.loads(meta[key])) for key in ("names", "surfaces"))
         ends = rows["texture_ends"]
         content = rows["textures"].tobytes()

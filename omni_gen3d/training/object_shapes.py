@@ -1,4 +1,4 @@
-"""Plain shapes of unit size as objects: stretched and covered with any texture they become boards, poles and clutter."""
+"""Plain shapes of unit size as objects: stretched and covered with a texture they become boards, poles and clutter."""
 
 from __future__ import annotations
 
@@ -70,7 +70,10 @@ def _turned(outline: np.ndarray, closed: bool = False) -> _Rows:
     angle = np.linspace(0, 2 * np.pi, _AROUND + 1)
     steps = np.diff(outline, axis=0)
     across = np.stack([-steps[:, 1], steps[:, 0]], 1)
-    sides = np.concatenate([across[-1:] if closed else across[:1], across]), np.concatenate([across, across[:1] if closed else across[-1:]])
+    sides = (
+        np.concatenate([across[-1:] if closed else across[:1], across]),
+        np.concatenate([across, across[:1] if closed else across[-1:]]),
+    )
     slope = sides[0] + sides[1]
     edge = np.linalg.norm(steps, axis=1) < 1e-9
     slope[1:][edge], slope[:-1][edge] = sides[1][1:][edge], sides[0][:-1][edge]
