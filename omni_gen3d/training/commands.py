@@ -1,4 +1,4 @@
-"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder`` and ``omni-gen3d eval mini``.
+"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder`` and ``omni-gen3d eval mini|photos``.
 
 Start the training verbs with ``torchrun`` for several GPUs.
 """
@@ -13,12 +13,12 @@ from typing import Annotated, Any
 
 import typer
 
-from omni_gen3d.console import reported
+from omni_gen3d.console import reported, tell
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import Device, pick_device
 
 train_app = typer.Typer(no_args_is_help=True, help="Train the networks of the mini model on procedural worlds.")
-eval_app = typer.Typer(no_args_is_help=True, help="Measure trained networks on held-out procedural worlds.")
+eval_app = typer.Typer(no_args_is_help=True, help="Measure trained networks on held-out worlds and real photographs.")
 
 Out = Annotated[Path, typer.Option(help="Folder for the checkpoint and log.jsonl.")]
 Minutes = Annotated[float | None, typer.Option(help="Budget, compilation and data included.")]
@@ -66,6 +66,7 @@ def tokenizer(
     log_every: LogEvery = None,
     learning_rate: LearningRate = None,
     resume: Resume = None,
+    objects: Objects = None,
 ) -> None:
     """Train the video tokenizer."""
     from omni_gen3d.training.loop import training_host
@@ -73,7 +74,7 @@ def tokenizer(
 
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
-        train_tokenizer(config, host, out, resume)
+        train_tokenizer(config, host, out, resume, objects)
 
 
 @train_app.command()
@@ -148,9 +149,26 @@ def decoder(
         train_decoder(config, host, out, resume, tokenizer, depth, diffusion)
 
 
-@eval_app.callback()
-def _eval() -> None:
-    """Keep ``mini`` a verb of its own: an app of one command would swallow its name."""
+@train_app.command("fetch-assets")
+@reported
+def fetch_assets(
+    out: Annotated[Path, typer.Option(metavar="DIR", help="Folder for the set; what is there and right is kept.")],
+) -> None:
+    """Fetch furniture, textures and photographs in their packages and convert them for training.
+
+    Needs apt-get and pip, 500 MB of disk and some minutes. ATTRIBUTION.txt says whose work it is.
+    """
+    from omni_gen3d.training.asset_fetching import fetch_assets as fetch
+
+    said = ""
+
+    def told(what: str, share: float) -> None:
+        nonlocal said
+        if what != said:
+            said = what
+            tell(what)
+
+    typer.echo(fetch(out, told))
 
 
 @eval_app.command()
@@ -198,9 +216,47 @@ def mini(
         raise typer.Exit(1)
 
 
+@eval_app.command()
+@reported
+def photos(
+    pairs: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Rectified pairs besides the garage; see fetch-assets.")
+    ] = None,
+    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
+    weights: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Holds depth and the others. [default: the shipped ones]")
+    ] = None,
+    against: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Other weights, measured beside.")] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the noise.")] = 0,
+    out: Annotated[
+        Path | None, typer.Option(metavar="FOLDER", help="Make scenes, and write sheets of depth and renders here.")
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
+) -> None:
+    """Measure depth on real photographs. Exit code 0 only if all checks hold, 1 if one fails."""
+    from omni_gen3d.training.evaluation_photos import evaluate_photos
+
+    folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
+    result = evaluate_photos(folder, pick_device(device), folder=pairs, against=against, out=out, seed=seed)
+    if as_json:
+        typer.echo(json.dumps(result))
+    else:
+        typer.echo(f"{len(result['photos'])} photographs, {result['device']}")
+        for name, score in result["photos"].items():
+            told = ", ".join(f"{field} {value:.3f}" for field, value in score.items())
+            typer.echo(f"{name}: {told}")
+        _print_rows(result)
+    if not all(check["ok"] for check in result["checks"]):
+        raise typer.Exit(1)
+
+
 def _print_evaluation(result: dict[str, Any]) -> None:
     given = "scenes from text and as many from pictures" if "classifier" in result else "films of moving worlds"
     typer.echo(f"{result['scenes']} {given}, seed {result['seed']}, {result['device']}")
+    _print_rows(result)
+
+
+def _print_rows(result: dict[str, Any]) -> None:
     for row in result["rows"]:
         beside = "" if row["against"] is None else f"{_number(row['against']):>8}"
         typer.echo(f"{row['name']:<28}{_number(row['value']):>8}{beside}  {row['meaning']}")
@@ -209,7 +265,7 @@ def _print_evaluation(result: dict[str, Any]) -> None:
     for check in result["checks"]:
         verdict = "ok" if check["ok"] else "FAILED"
         bound = "most" if check.get("at_most") else "least"
-        typer.echo(f"{verdict}: {check['name']} is {_number(check['value'])}, at {bound} {check['target']} wanted")
+        typer.echo(f"{verdict}: {check['name']} is {_number(check['value'])}, at {bound} {check['target']:.3g} wanted")
 
 
 def _print_classifier(result: dict[str, Any]) -> None:

@@ -14,10 +14,8 @@ from omni_gen3d.training.clips import Pool, sample_pictures, to_bytes
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import gradient_difference
 from omni_gen3d.training.moving import MovingClips, render_times, sample_moving_views
-from omni_gen3d.training.object_caster import ObjectCaster
+from omni_gen3d.training.object_caster import ObjectCaster, open_objects
 from omni_gen3d.training.object_pictures import sample_object_pictures
-from omni_gen3d.training.object_set import load_objects
-from omni_gen3d.training.object_shapes import with_shapes
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, ray_image
 
@@ -94,7 +92,7 @@ def train_depth(
     generator = world_generator(config.seed * 1000 + 500 + host.rank, "train", host.device)
     pool = Pool(config.pool_size)
 
-    caster = None if objects is None else ObjectCaster(with_shapes(load_objects(objects)), host.device)
+    caster = None if objects is None else open_objects(objects, host.device)
     additions = 0
 
     moving_every = _MOVING_EVERY if caster is None else 2 * _MOVING_EVERY

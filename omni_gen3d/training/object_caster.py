@@ -18,7 +18,8 @@ import torch
 
 from omni_gen3d.errors import InputError, MissingDependencyError
 from omni_gen3d.render.gpu.library import stream_of
-from omni_gen3d.training.object_set import ObjectSet
+from omni_gen3d.training.object_set import ObjectSet, load_objects
+from omni_gen3d.training.object_shapes import with_shapes
 
 _SOURCE = Path(__file__).with_name("objects.cu")
 _LEAF = 4  # as LEAF in objects.cu
@@ -130,6 +131,11 @@ class ObjectCaster:
         return Hits(distance, found[..., 0].long(), found[..., 1].long(), weights)
 
 
+def open_objects(folder: Path, device: torch.device) -> ObjectCaster:
+    """The set of a folder of ``train fetch-assets``, with plain shapes, on a device."""
+    return ObjectCaster(with_shapes(load_objects(folder)), device)
+
+
 def _tree(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """A complete binary tree of boxes over faces ``(F, 3, 3)`` that are sorted along a Z-order curve (Morton 1966).
 
@@ -161,11 +167,11 @@ def _tree(corners: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
 def _library(kind: str, index: int) -> ctypes.CDLL:
     """The compiled kernels, from the user's cache or built now."""
     if kind == "cuda":
-        from omni_gen3d.render.gpu.library import _find_compiler
+        from omni_gen3d.render.gpu.library import find_compiler
 
         major, minor = torch.cuda.get_device_capability(index)
         name = f"sm_{major}{minor}"
-        command = [_find_compiler(), "-O3", "--use_fast_math", "-shared", "-Xcompiler", "-fPIC", f"-arch={name}"]
+        command = [find_compiler(), "-O3", "--use_fast_math", "-shared", "-Xcompiler", "-fPIC", f"-arch={name}"]
     else:
         compiler = shutil.which(os.environ.get("CXX", "c++")) or shutil.which("g++")
         if compiler is None:

@@ -11,6 +11,7 @@ from omni_gen3d.training.furniture import STANCES, furniture_tables
 from omni_gen3d.training.layout import Footprints, arrange
 from omni_gen3d.training.object_caster import ObjectCaster, Placed
 from omni_gen3d.training.object_set import PLACES
+from omni_gen3d.training.object_shapes import SHAPES
 
 _STANDING = 12  # places for what stands on the floor
 _RACKS = 2  # open racks of boards and posts
@@ -127,14 +128,14 @@ def furnish(rooms: Rooms, caster: ObjectCaster, generator: torch.Generator) -> P
     device = d.device
     floor = torch.nonzero(caster.places == PLACES.index("floor"))[:, 0]
     small = torch.nonzero(caster.places == PLACES.index("top"))[:, 0]
-    cube = caster.objects.names.index("box")
+    cube = SHAPES.index("box")
 
     number = d.uniform(4, _STANDING + 1, 1)
     present = torch.arange(_STANDING, device=device) < number
     stance = torch.where(d.chance(0.55, _STANDING), STANCES.index("wall"), STANCES.index("free"))
     model = floor[d.integer(len(floor), _STANDING)]
     stretch = d.uniform(0.85, 1.2, _STANDING, 1) * d.uniform(0.93, 1.07, _STANDING, 3)
-    is_shape = model < _number_of_shapes(caster)
+    is_shape = model < len(SHAPES)
     shape_size = d.log_uniform(0.06, 1.6, _STANDING, 3)
     size = torch.where(is_shape[..., None], shape_size, caster.sizes[model] * stretch)
 
@@ -176,9 +177,18 @@ def furnish(rooms: Rooms, caster: ObjectCaster, generator: torch.Generator) -> P
     return _fly(placed, rooms, caster, d)
 
 
-def _number_of_shapes(caster: ObjectCaster) -> int:
-    """Plain shapes come first in a caster's set; see ``object_set.with_shapes``."""
-    return sum(name in ("box", "ball", "cylinder", "ring", "cone") for name in caster.objects.names[:5])
+def layout_key(rooms: Rooms, placed: Placed) -> list[bytes]:
+    """What tells layouts apart, one a room: its size to 10 cm, and which objects stand where, to 1 cm and 1 degree.
+
+    Continuous sizes, places and turns make the space of layouts practically endless: a piece alone has about 3 x 10^7
+    places in a room of 4 x 4 m; with two of a hundred objects there are over 10^18 layouts.
+    """
+    there = placed.model >= 0
+    turned = torch.atan2(placed.to_world[..., 1, 0], placed.to_world[..., 0, 0]).rad2deg()
+    rows = torch.cat([placed.to_world[..., 3] * 100, turned[..., None], placed.model[..., None].float()], -1)
+    rows = torch.where(there[..., None], rows, -1.0).round().long().flatten(1)
+    size = (rooms.half_extents * 20).round().long()
+    return [row.cpu().numpy().tobytes() for row in torch.cat([size, rows], 1)]
 
 
 def _tint(d: _Draws, places: int) -> torch.Tensor:
@@ -188,7 +198,7 @@ def _tint(d: _Draws, places: int) -> torch.Tensor:
 def _texture(d: _Draws, caster: ObjectCaster, model: torch.Tensor) -> torch.Tensor:
     """Shapes are covered with some texture of the set; what has a look of its own mostly keeps it."""
     count = len(caster.objects.textures)
-    covered = d.uniform(0, 1, model.shape[1]) < torch.where(model < _number_of_shapes(caster), 0.7, 0.06)
+    covered = d.uniform(0, 1, model.shape[1]) < torch.where(model < len(SHAPES), 0.7, 0.06)
     return torch.where(covered, d.integer(count, model.shape[1]), -1)
 
 
@@ -242,7 +252,6 @@ def _drop(
     d: _Draws,
 ) -> Placed:
     """Lay small things where a ray from above ends, mostly over what stands there."""
-    shapes = _number_of_shapes(caster)
     host = torch.where(d.chance(0.5, number), d.integer(_RACKS, number), d.integer(places.center.shape[1], number))
     world = torch.arange(d.count, device=d.device)[:, None]
     over = places.present[world, host] & d.chance(0.75, number)
@@ -253,7 +262,7 @@ def _drop(
     free = d.uniform(-0.9, 0.9, number, 2) * rooms.half_extents[:, None].clamp(max=4)
     center = torch.where(over[..., None], torch.stack([x, y], -1), free)
     is_shape = d.chance(0.45, number)
-    model = torch.where(is_shape, d.integer(max(shapes, 1), number), small[d.integer(len(small), number)])
+    model = torch.where(is_shape, d.integer(len(SHAPES), number), small[d.integer(len(small), number)])
     size = caster.sizes[model] * d.uniform(0.8, 1.4, number, 1)
     size = torch.where(is_shape[..., None], d.log_uniform(0.05, 0.5, number, 3), size)
     # From under the ceiling, or in a rack from under one of its boards.
@@ -293,7 +302,7 @@ def _fly(placed: Placed, rooms: Rooms, caster: ObjectCaster, d: _Draws) -> Place
     ).unflatten(-1, (3, 3))
     model = d.integer(len(caster.objects), _FLYING)
     size = d.log_uniform(0.1, 1.2, _FLYING, 1) * caster.sizes[model] / caster.sizes[model].amax(-1, keepdim=True)
-    size = torch.where((model < _number_of_shapes(caster))[..., None], d.log_uniform(0.03, 1.5, _FLYING, 3), size)
+    size = torch.where((model < len(SHAPES))[..., None], d.log_uniform(0.03, 1.5, _FLYING, 3), size)
     at = d.uniform(-0.9, 0.9, _FLYING, 3)
     at = torch.stack(
         [at[..., 0] * rooms.half_extents[:, 0:1], at[..., 1] * rooms.half_extents[:, 1:2], 1.2 + at[..., 2]], -1

@@ -19,6 +19,7 @@ FILE_NAME = "objects.safetensors"
 TEXTURE_PX = 128
 PLACES = ("floor", "top", "wall")
 _VERSION = "1"
+_META = "set"
 
 
 @dataclass(frozen=True)
@@ -88,10 +89,11 @@ def save_objects(objects: ObjectSet, folder: Path) -> Path:
         "texture_ends": np.cumsum([len(picture) for picture in pictures]).astype(np.int64),
         "skies": objects.skies.astype(np.float16),
     }
-    meta = {"version": _VERSION, "names": json.dumps(objects.names), "surfaces": json.dumps(objects.surfaces)}
+    told = {"version": _VERSION, "names": objects.names, "surfaces": objects.surfaces}
     path = folder / FILE_NAME
     partial = path.with_suffix(".partial")
-    partial.write_bytes(save(tensors, meta))
+    # One entry: safetensors writes several in any order.
+    partial.write_bytes(save(tensors, {_META: json.dumps(told)}))
     partial.replace(path)
     return path
 
@@ -109,11 +111,11 @@ def load_objects(folder: Path) -> ObjectSet:
         raise InputError(f"{folder} holds no {FILE_NAME}; make it with 'omni-gen3d train fetch-assets --out {folder}'.")
     try:
         with safe_open(path, "numpy") as file:
-            meta = file.metadata() or {}
+            meta = json.loads((file.metadata() or {}).get(_META, "{}"))
             if meta.get("version") != _VERSION:
                 raise InputError(f"{path} is of version {meta.get('version')!r}, not {_VERSION!r}; fetch it again.")
             rows = {name: file.get_tensor(name) for name in file.keys()}
-        names, surfaces = (tuple(json.loads(meta[key])) for key in ("names", "surfaces"))
+        names, surfaces = (tuple(str(name) for name in meta[key]) for key in ("names", "surfaces"))
         ends = rows["texture_ends"]
         content = rows["textures"].tobytes()
         pictures = [content[a:b] for a, b in zip([0, *ends[:-1]], ends, strict=True)]
@@ -134,7 +136,7 @@ def load_objects(folder: Path) -> ObjectSet:
             surfaces=surfaces,
             skies=rows["skies"].astype(np.float32),
         )
-    except (SafetensorError, KeyError, ValueError, OSError) as error:
+    except (SafetensorError, KeyError, TypeError, ValueError, OSError) as error:
         raise InputError(f"{path} is broken ({error}); delete it and fetch it again.") from error
     _check(objects, path)
     return objects

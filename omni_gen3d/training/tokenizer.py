@@ -1,4 +1,4 @@
-"""Training of the video tokenizer on clips of procedural worlds."""
+"""Training of the video tokenizer on clips of procedural worlds, and of rooms of real objects."""
 
 from __future__ import annotations
 
@@ -12,6 +12,8 @@ from omni_gen3d.checkpoints import load_network
 from omni_gen3d.training.clips import Pool, sample_clips, to_bytes, to_signed
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import chroma_difference, gradient_difference, psnr
+from omni_gen3d.training.object_caster import open_objects
+from omni_gen3d.training.object_pictures import sample_object_clips
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.tokenizer import accelerate_tokenizer, decode_raw, encode_raw, set_latent_moments
 
@@ -50,9 +52,15 @@ class _RoundTrip(torch.nn.Module):
         return latents, decode_raw(self.tokenizer, latents + _LATENT_NOISE * torch.randn_like(latents))
 
 
-def train_tokenizer(config: TrainingConfig, host: Host, out: Path, resume: Path | None) -> None:
+def train_tokenizer(
+    config: TrainingConfig, host: Host, out: Path, resume: Path | None, objects: Path | None = None
+) -> None:
     """Train the tokenizer and record its latents' moments; the loss is
-    L1 + 0.5 gradient L1 + 0.5 chroma L1 + 2e-4 |z|^2."""
+    L1 + 0.5 gradient L1 + 0.5 chroma L1 + 2e-4 |z|^2.
+
+    Args:
+        objects: Folder of ``train fetch-assets``: half of the clips then show rooms of real objects.
+    """
     started_at = time.time()
     torch.manual_seed(config.seed)
     if resume is None:
@@ -68,9 +76,17 @@ def train_tokenizer(config: TrainingConfig, host: Host, out: Path, resume: Path 
     generator = world_generator(config.seed * 1000 + host.rank, "train", host.device)
     size = (config.height, config.width, config.num_frames)
     pool = Pool(config.pool_size)
+    caster = None if objects is None else open_objects(objects, host.device)
+    additions = 0
 
     def add_clips() -> None:
-        pool.add(rgb=to_bytes(sample_clips(_CLIPS_PER_CHUNK, *size, generator).rgb))
+        nonlocal additions
+        additions += 1
+        if caster is not None and additions % 2:
+            clips, _ = sample_object_clips(_CLIPS_PER_CHUNK, *size, caster, generator)
+        else:
+            clips = sample_clips(_CLIPS_PER_CHUNK, *size, generator)
+        pool.add(rgb=to_bytes(clips.rgb))
 
     add_clips()
     filling_began = time.time()

@@ -124,8 +124,8 @@ def render_shots(
         Frames of shape ``(S, ..., 1, H, W)``.
     """
     count, device = len(worlds), camera_to_world.device
-    centers = _pixel_offsets(height, width, 1, device)
-    samples = _pixel_offsets(height, width, supersample, device)
+    centers = pixel_offsets(height, width, 1, device)
+    samples = pixel_offsets(height, width, supersample, device)
     compiled = _paint_rays is not shading.paint_rays
     rgb, depth, found = [], [], []
     for begin in range(0, count, _SHOTS_AT_ONCE):
@@ -186,7 +186,7 @@ def start_cameras(worlds: Worlds, generator: torch.Generator) -> torch.Tensor:
     position = torch.stack([x, y, uniform(0.6, 1.7)], -1)
     to_center = torch.atan2(-y, -x)
     yaw = torch.where(uniform(0, 1) < 0.5, to_center + uniform(-0.6, 0.6), uniform(-torch.pi, torch.pi))
-    candidates = _upright_cameras(position, yaw, uniform(-0.3, -0.05))
+    candidates = upright_cameras(position, yaw, uniform(-0.3, -0.05))
 
     clearance = distance_to_nearest(worlds, position)
     parts = [slice(begin, begin + _WORLDS_AT_ONCE) for begin in range(0, count, _WORLDS_AT_ONCE)]
@@ -222,7 +222,7 @@ def _view_score(worlds: Worlds, camera_to_world: torch.Tensor) -> torch.Tensor:
     return 1.2 * in_view - 8.0 * too_near - 1.5 * too_far - 4.0 * crowded - 5.0 * boxed_in - 40.0 * floorless
 
 
-def _upright_cameras(position: torch.Tensor, yaw: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
+def upright_cameras(position: torch.Tensor, yaw: torch.Tensor, pitch: torch.Tensor) -> torch.Tensor:
     """OpenCV camera-to-world matrices ``(..., 4, 4)`` without roll; yaw 0 looks along +X, pitch > 0 looks up [rad]."""
     zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
     right = torch.stack([yaw.sin(), -yaw.cos(), zero], -1)
@@ -233,7 +233,7 @@ def _upright_cameras(position: torch.Tensor, yaw: torch.Tensor, pitch: torch.Ten
     return torch.cat([top, bottom], -2)
 
 
-def _pixel_offsets(height: int, width: int, supersample: int, device: torch.device) -> torch.Tensor:
+def pixel_offsets(height: int, width: int, supersample: int, device: torch.device) -> torch.Tensor:
     """Offsets of the samples from the picture's centre [pixels], row by row, shape ``(H * W * s * s, 2)``."""
     v = (torch.arange(height * supersample, device=device) + 0.5) / supersample - height / 2
     u = (torch.arange(width * supersample, device=device) + 0.5) / supersample - width / 2

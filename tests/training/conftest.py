@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import save_network
 from omni_gen3d.decoder.mini import MiniDecoder
+from omni_gen3d.training.object_set import ObjectSet
 from omni_gen3d.video.depth import DepthNetwork
 from omni_gen3d.video.diffusion import INPUT_CHANNELS
 
@@ -51,3 +53,28 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for name, network in networks.items():
         save_network(network, folder / name, "float16")
     return folder
+
+
+@pytest.fixture(scope="session")
+def toy_objects() -> ObjectSet:
+    """Two objects: a red wedge that stands, and a blue one that lies on others; one texture of each kind."""
+    positions = np.array([[-0.5, -0.5, 0], [0.5, -0.5, 0], [0.5, 0.5, 0], [-0.5, 0.5, 0], [0, 0, 1]], np.float32)
+    faces = np.array([[0, 2, 1], [0, 3, 2], [0, 1, 4], [1, 2, 4], [2, 3, 4], [3, 0, 4]])
+    rng = np.random.default_rng(0)
+    return ObjectSet(
+        names=("Traffic cone", "Toy"),
+        places=np.array([0, 1]),
+        sizes=np.array([[1, 1, 1], [0.2, 0.2, 0.2]], np.float32),
+        first_vertex=np.array([0, 5, 10]),
+        first_face=np.array([0, 6, 12]),
+        positions=np.concatenate([positions, 0.2 * positions]),
+        normals=np.tile(np.array([[0, 0, 1]], np.float32), (10, 1)),
+        texture_coordinates=rng.random((10, 2), np.float32),
+        faces=np.concatenate([faces, faces]),
+        face_material=np.repeat([0, 1], 6),
+        material_color=np.array([[0.8, 0.1, 0.1], [1, 1, 1]], np.float32),
+        material_texture=np.array([-1, 0]),
+        textures=rng.integers(0, 255, (2, 128, 128, 3), np.uint8),
+        surfaces=("wood tiles",),
+        skies=np.ones((1, 16, 32, 3), np.float32),
+    )

@@ -13,6 +13,7 @@ from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.training import depth, diffusion, tokenizer
 from omni_gen3d.training.loop import Host
+from omni_gen3d.training.object_set import save_objects
 from omni_gen3d.video.depth import DepthNetwork
 
 HOST = Host(0, 1, torch.device("cpu"))
@@ -69,6 +70,17 @@ def test_tokenizer_records_the_moments_of_its_latents(trained):
     config = json.loads((trained / "tokenizer" / "config.json").read_text())
     assert config["latents_mean"] != tokenizer.make_tokenizer().config["latents_mean"]
     assert len(set(config["latents_std"][:16])) == 1
+
+
+def test_training_mixes_in_real_objects(toy_objects, tmp_path, monkeypatch):
+    """With a set of objects the depth network learns from rooms of them, and its log tells how well it sees others."""
+    monkeypatch.setattr(depth, "_PICTURES_PER_CHUNK", 2)
+    monkeypatch.setattr(depth, "_VALIDATION_PICTURES", 2)
+    save_objects(toy_objects, tmp_path)
+    out = tmp_path / "depth"
+    depth.train_depth(replace(depth.DEFAULTS, pool_size=4, **TOY), HOST, out, None, tmp_path)
+    last = json.loads((out / "log.jsonl").read_text().splitlines()[-1])
+    assert 0 < last["objects_absrel"] < 100 and 0 < last["absrel"] < 100
 
 
 def test_training_goes_on_from_a_checkpoint(trained, tmp_path, monkeypatch):

@@ -111,7 +111,7 @@ def build(architecture: str) -> Path:
     built = home / "omni_gen3d" / "kernels" / f"render-{architecture}-{digest.hexdigest()[:16]}.so"
     if built.exists():
         return built
-    compiler = _find_compiler()
+    compiler = find_compiler()
     built.parent.mkdir(parents=True, exist_ok=True)
     with TemporaryDirectory(dir=built.parent) as folder:
         made = Path(folder) / built.name
@@ -123,7 +123,7 @@ def build(architecture: str) -> Path:
     return built
 
 
-def _find_compiler() -> str:
+def find_compiler() -> str:
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
     found = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
     if found is None:
