@@ -63,6 +63,7 @@ class Preset:
     max_gaussians: int = 40_000
     max_station_gaussians: int = 20_000
     max_room_gaussians: int = 140_000
+    clearing_side: float = 4.6
     voxel_size: float = 0.05
     max_faces: int = 20_000
     robot_radius: float = 0.25

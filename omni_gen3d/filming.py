@@ -17,12 +17,11 @@ from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
-from omni_gen3d.geometry import intrinsics_from_fov, transform_cameras, transform_gaussians
+from omni_gen3d.geometry import intrinsics_from_fov, placement_on, transform_cameras, transform_gaussians
 from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.motion.scene import assemble_scene
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.pipeline import deterministic_kernels, load_model
-from omni_gen3d.placing import placement_on
 from omni_gen3d.request import DEFAULT_TIMES, Collision, check_collider, check_request, pick_device
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target

@@ -15,7 +15,7 @@ import numpy as np
 import torch
 
 from omni_gen3d.errors import InputError
-from omni_gen3d.types import Cameras, Gaussians
+from omni_gen3d.types import Cameras, Gaussians, Ground
 
 ArrayT = TypeVar("ArrayT", torch.Tensor, np.ndarray)
 
@@ -356,6 +356,17 @@ def transform_cameras(
     rotation, translation = rotation.to(old_rotation), translation.to(old_rotation)
     new_rotation = old_rotation @ rotation.T
     return replace(cameras, world_to_camera=_rigid(new_rotation, scale * old_translation - new_rotation @ translation))
+
+
+def placement_on(ground: Ground, metres_per_unit: float) -> tuple[torch.Tensor, torch.Tensor]:
+    """Rotation and translation [m] after which the ground is z = 0 and camera 0 looks along +X from above the origin.
+
+    Shapes ``(3, 3)`` and ``(3,)``.
+    """
+    forward = torch.tensor([0.0, 0.0, 1.0])
+    along_x = torch.nn.functional.normalize(forward - (forward @ ground.up) * ground.up, dim=0)
+    rotation = torch.stack([along_x, torch.linalg.cross(ground.up, along_x), ground.up])
+    return rotation, torch.tensor([0.0, 0.0, ground.camera_height * metres_per_unit])
 
 
 def _rigid(rotation: torch.Tensor, translation: torch.Tensor) -> torch.Tensor:

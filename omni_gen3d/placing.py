@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import torch
 
 from omni_gen3d.decoder.ground import settle_on_ground
-from omni_gen3d.geometry import transform_cameras, transform_gaussians
+from omni_gen3d.geometry import placement_on, transform_cameras, transform_gaussians
 from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.types import Cameras, Gaussians, Ground
 
@@ -50,17 +50,6 @@ def _level_on(
         transform_gaussians(gaussians, rotation, translation, metres_per_unit),
         transform_cameras(cameras, rotation, translation, metres_per_unit),
     )
-
-
-def placement_on(ground: Ground, metres_per_unit: float) -> tuple[torch.Tensor, torch.Tensor]:
-    """Rotation and translation [m] after which the ground is z = 0 and camera 0 looks along +X from above the origin.
-
-    Shapes ``(3, 3)`` and ``(3,)``.
-    """
-    forward = torch.tensor([0.0, 0.0, 1.0])
-    along_x = torch.nn.functional.normalize(forward - (forward @ ground.up) * ground.up, dim=0)
-    rotation = torch.stack([along_x, torch.linalg.cross(ground.up, along_x), ground.up])
-    return rotation, torch.tensor([0.0, 0.0, ground.camera_height * metres_per_unit])
 
 
 def _level_by_search(scene: ImaginedScene, seed: int) -> tuple[Gaussians, Cameras, tuple[str, ...]]:

@@ -1,7 +1,8 @@
 """A whole room around one picture: the anchor moves, every station is decoded to Gaussians, and all become one set.
 
 A Gaussian of a later station stays only where it is new: where it neither repeats nor hides a surface that an earlier
-station sees. So surfaces stay single and the input view stays what it was.
+station sees, nor stands in the clearing. So surfaces stay single, the input view stays what it was, and robots have a
+place to drive.
 """
 
 from __future__ import annotations
@@ -10,22 +11,17 @@ from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import torch
-import torch.nn.functional as F
 
 from omni_gen3d.config import Preset
 from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
 from omni_gen3d.finishing import Stages
-from omni_gen3d.geometry import (
-    intrinsics_from_focal,
-    matrix_to_quat,
-    pixel_rays,
-    rgb_to_sh_dc,
-    transform_gaussians,
-)
+from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.render import render
+from omni_gen3d.room_floor import missing_floor, survey
 from omni_gen3d.types import Cameras, Gaussians, VideoLatents
-from omni_gen3d.video.exploring import Anchor, explore, filled, known_from
+from omni_gen3d.video.clearing import Clearing, find_clearing
+from omni_gen3d.video.exploring import Anchor, explore, known_from, on_floor
 from omni_gen3d.video.imagine import VideoModel, draw_noise, follow, latent_of_picture
 from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories, trajectory_cameras
@@ -38,9 +34,8 @@ _CAMERA_STRIDE = 4
 _BEHIND = 1.08
 _BORDER_PX = 12
 _MIN_ALPHA = 0.5
-# The view straight down: focal length over the width, pixels between the discs laid there, and their size.
-_UNDERFOOT_FOCAL, _UNDERFOOT_STRIDE_PX = 0.3, 4
-_UNDERFOOT_SPREAD, _UNDERFOOT_THICKNESS = 0.6, 1e-3
+# What is this little over the floor of the clearing belongs to it [m].
+_FLOOR_THICKNESS_M = 0.03
 
 
 def make_room(
@@ -69,10 +64,13 @@ def make_room(
         steps: Noise levels of the trajectories.
         stages: Told the progress.
     """
+    clearing = find_clearing(first.depth, first.ground, intrinsics, metres_per_unit, settings.clearing_side)
+    first = on_floor(first, clearing, intrinsics)
     with stages.stage("exploring"):
         anchors = explore(
             model,
             first,
+            clearing,
             intrinsics,
             text,
             metres_per_unit,
@@ -83,7 +81,7 @@ def make_room(
             on_step=stages.report,
         )
     with stages.stage("trajectories"):
-        room, cameras = Room(intrinsics.cpu(), settings), []
+        room, cameras = Room(intrinsics.cpu(), settings, clearing, _FLOOR_THICKNESS_M / metres_per_unit), []
         for i, anchor in enumerate(anchors):
 
             def report(share: float, done: int = i) -> None:
@@ -94,7 +92,8 @@ def make_room(
             )
             room.add(gaussians, anchor)
             cameras.append(seen_from)
-        cameras += [room.add_underfoot(first, along) for along in range(2)]
+        room.add_floor()
+        cameras.append(survey(clearing, first.ground.camera_height, settings.width, settings.height))
     world_to_camera = torch.cat([part.world_to_camera for part in cameras])
     return room.pruned(settings.max_room_gaussians), replace(
         cameras[0], world_to_camera=world_to_camera, intrinsics=torch.cat([part.intrinsics for part in cameras])
@@ -153,16 +152,20 @@ class Room:
     Args:
         intrinsics: Of every station's camera, shape ``(3, 3)``.
         settings: The preset; the size of the pictures.
+        clearing: Where nothing stands.
+        floor_thickness: What is less than this over its floor does not stand there [scene units].
     """
 
-    def __init__(self, intrinsics: torch.Tensor, settings: Preset) -> None:
+    def __init__(self, intrinsics: torch.Tensor, settings: Preset, clearing: Clearing, floor_thickness: float) -> None:
         self._lens, self._width, self._height = intrinsics, settings.width, settings.height
+        self._clearing, self._floor_thickness = clearing, floor_thickness
         self._parts: list[Gaussians] = []
         self._stations: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def add(self, gaussians: Gaussians, anchor: Anchor) -> None:
         """Take in what is new of a station's Gaussians, all in the first camera's frame."""
         world_to_camera = torch.linalg.inv(anchor.camera_to_first).cpu()
+        gaussians = gaussians[~self._clearing.holds(gaussians.means, self._floor_thickness)]
         if self._parts:
             own = world_to_camera, self._depth_from(world_to_camera)
             for station in (*self._stations, own):
@@ -170,41 +173,9 @@ class Room:
         self._parts.append(gaussians)
         self._stations.append((world_to_camera, self._depth_from(world_to_camera)))
 
-    def add_underfoot(self, first: Anchor, along: int) -> Cameras:
-        """Lay the floor that no picture showed, below the first camera, in the colours around it.
-
-        Args:
-            first: The first station.
-            along: 0 where the picture of the floor is to be wide to the sides, 1 where ahead.
-
-        Returns:
-            The camera that looks straight down on it.
-        """
-        up, height = first.ground.up, first.ground.camera_height
-        right = F.normalize(torch.eye(3)[2 * along] - up[2 * along] * up, dim=0)
-        pose = torch.eye(4)
-        pose[:3, :3] = torch.stack([right, torch.linalg.cross(-up, right), -up], dim=-1)
-        lens = intrinsics_from_focal(_UNDERFOOT_FOCAL * self._width, self._width, self._height)
-        camera = Cameras(torch.linalg.inv(pose)[None], lens[None], self._width, self._height)
-        view = render(Gaussians.joined(self._parts), camera, background=(0.0, 0.0, 0.0), backend="cpu")
-        seen = (view.alpha[0] >= _MIN_ALPHA)[None, None].float()
-        colour = filled((view.color / view.alpha.clamp(min=_MIN_ALPHA)[..., None]).movedim(-1, 1), seen)
-        stride = _UNDERFOOT_STRIDE_PX
-        bare = seen[0, 0, stride // 2 :: stride, stride // 2 :: stride] == 0
-        rays = pixel_rays(lens, self._height, self._width)[stride // 2 :: stride, stride // 2 :: stride][bare]
-        rgb = colour[0].movedim(0, -1)[stride // 2 :: stride, stride // 2 :: stride][bare]
-        spread = _UNDERFOOT_SPREAD * stride * height / float(lens[0, 0])
-        count = len(rays)
-        self._parts.append(
-            Gaussians(
-                means=(rays * height) @ pose[:3, :3].T,
-                quats=matrix_to_quat(pose[:3, :3]).expand(count, 4),
-                scales=torch.tensor([spread, spread, _UNDERFOOT_THICKNESS * height]).expand(count, 3),
-                opacities=torch.ones(count),
-                sh=rgb_to_sh_dc(rgb)[:, None],
-            )
-        )
-        return camera
+    def add_floor(self) -> None:
+        """Lay the floor of the clearing where no picture showed it."""
+        self._parts.append(missing_floor(Gaussians.joined(self._parts), self._clearing, self._floor_thickness))
 
     def pruned(self, count: int) -> Gaussians:
         """The ``count`` most opaque; ties go to the earlier station."""

@@ -9,7 +9,9 @@ from omni_gen3d.config import Preset
 from omni_gen3d.geometry import intrinsics_from_focal, rgb_to_sh_dc
 from omni_gen3d.render import render
 from omni_gen3d.room import Room
+from omni_gen3d.room_floor import survey
 from omni_gen3d.types import Gaussians, Ground
+from omni_gen3d.video.clearing import Clearing
 from omni_gen3d.video.exploring import Anchor
 
 HEIGHT, WIDTH, FOCAL = 32, 64, 48.0
@@ -36,10 +38,23 @@ def station(x: float = 0.0) -> Anchor:
     return Anchor(nothing.expand(3, -1, -1), nothing, Ground(torch.tensor([0.0, -1, 0]), 1.0, nothing > 0), pose)
 
 
+def clearing() -> Clearing:
+    """1.8 m wide and from 0.9 m before the camera to 0.9 m behind it; the floor is 1 m below."""
+    ahead_left_up = torch.tensor([[0.0, 0, 1], [-1, 0, 0], [0, -1, 0]])
+    half = torch.tensor([0.9, 0.9])
+    low, high = torch.cat([-half, torch.zeros(1)]), torch.cat([half, torch.tensor([1.4])])
+    return Clearing(ahead_left_up, torch.tensor([0.0, 0, 1]), low, high)
+
+
+def empty_room() -> Room:
+    lens, settings = intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH)
+    return Room(lens, settings, clearing(), 0.03)
+
+
 @pytest.fixture
 def room() -> Room:
     """One station that sees a wall from x = -1 to 1 at z = 2; its picture reaches to x = 1.33 there."""
-    room = Room(intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH))
+    room = empty_room()
     room.add(wall(2.0, -1.0, 1.0), station())
     return room
 
@@ -70,10 +85,14 @@ def test_pruning_keeps_the_most_opaque(room: Room) -> None:
     assert len(pruned) == solid and float(pruned.opacities.min()) == 1.0
 
 
-@pytest.mark.parametrize("along", [0, 1])
-def test_the_floor_underfoot_is_laid_where_none_was_seen(along: int) -> None:
-    """Over a ring of red floor the hole below the camera becomes red floor on the same plane; seen floor stays."""
-    room = Room(intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH))
+def test_nothing_stands_in_the_clearing(room: Room) -> None:
+    """What rises from its floor is dropped, from the first station on."""
+    assert kept_of(room, blob := wall(-0.6, -0.3, 0.3, half=0.25)) == 0 and len(blob) > 0
+
+
+def test_the_floor_is_laid_where_none_was_seen() -> None:
+    """Inside a ring of red floor the hole becomes red floor on the same plane; seen floor stays."""
+    room = empty_room()
     x, z = torch.meshgrid(torch.arange(-3, 3, 0.05), torch.arange(-3, 3, 0.05), indexing="ij")
     points = torch.stack([x, torch.ones_like(x), z], -1).reshape(-1, 3)
     points = points[points[:, [0, 2]].norm(dim=1) > 0.4]
@@ -86,12 +105,26 @@ def test_the_floor_underfoot_is_laid_where_none_was_seen(along: int) -> None:
         sh=rgb_to_sh_dc(torch.tensor([1.0, 0.0, 0.0]).expand(count, 1, 3)),
     )
     room.add(ring, station())
-    camera = room.add_underfoot(station(), along)
+    room.add_floor()
     laid = room.pruned(10**6)[count:]
     assert len(laid) > 0
     torch.testing.assert_close(laid.means[:, 1], torch.ones(len(laid)))
     assert float(laid.means[:, [0, 2]].norm(dim=1).max()) < 0.5
-    seen = render(room.pruned(10**6), camera)
-    assert float(seen.alpha.min()) > 0.5
-    middle = seen.color[0, HEIGHT // 2, WIDTH // 2]
-    torch.testing.assert_close(middle, torch.tensor([1.0, 0.0, 0.0]), atol=0.1, rtol=0)
+    seen = render(room.pruned(10**6), survey(clearing(), 1.0, WIDTH, HEIGHT))
+    middle = seen.color[:, HEIGHT // 2 :]
+    torch.testing.assert_close(middle, torch.tensor([1.0, 0.0, 0.0]).expand_as(middle), atol=0.1, rtol=0)
+
+
+def test_the_survey_sees_the_whole_floor() -> None:
+    """Every point of the clearing's floor and every place half a metre above it is in some picture."""
+    box, cameras = clearing(), survey(clearing(), 1.0, WIDTH, HEIGHT)
+    shares = torch.linspace(0.02, 0.98, 25)
+    for height in (0.0, 0.5):
+        points = torch.stack(torch.meshgrid(shares, shares, indexing="ij"), -1).reshape(-1, 2)
+        local = torch.cat([box.low[:2] + points * (box.high - box.low)[:2], torch.full((len(points), 1), height)], 1)
+        world = (local - box.translation) @ box.rotation
+        seen = torch.einsum("cij,pj->cpi", cameras.world_to_camera[:, :3, :3], world)
+        seen = seen + cameras.world_to_camera[:, None, :3, 3]
+        pixel = seen[..., :2] / seen[..., 2:] * cameras.intrinsics[0, 0, 0] + cameras.intrinsics[0, :2, 2]
+        inside = (seen[..., 2] > 0) & (pixel > 0).all(-1) & (pixel < torch.tensor([WIDTH, HEIGHT])).all(-1)
+        assert bool(inside.any(0).all())

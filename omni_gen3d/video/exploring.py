@@ -3,14 +3,15 @@
 At every station the 3D cache of all pictures so far is warped into the next camera; the diffusion model completes the
 picture from it and from the text, what is known replacing its prediction at every noise level (Lugmayr et al. 2022,
 "RePaint"); the depth of the new picture is estimated and bent until it continues the known depth; what shows the floor
-is laid on the floor's plane, which is known since the first picture.
+is laid on the floor's plane, which is known since the first picture. The floor of the clearing (clearing.py) is shown
+to the model as a sketch: it holds at the coarse noise levels, the fine ones paint over it.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from omni_gen3d.geometry import fov_x, pixel_rays
 from omni_gen3d.types import Ground
 from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, warp
+from omni_gen3d.video.clearing import Clearing
 from omni_gen3d.video.depth import estimate_depth
 from omni_gen3d.video.diffusion import denoise, make_scheduler
 from omni_gen3d.video.ground import ground_seen
@@ -28,6 +30,10 @@ from omni_gen3d.video.tokenizer import decode_raw, to_raw_domain
 RING_DEG = (45, -45, 90, -90, 135, -135, 180)
 # Between these noise levels every step is taken this often: what is new has to come to terms with what is known.
 _HARMONISED, _ROUNDS = (0.3, 20.0), 2
+# From this noise level down what is only sketched may change.
+_SKETCHED = 1.0
+# Depths that differ by less than this factor from the floor's show it.
+_FLOOR_TOLERANCE = 1.15
 # Cells this close to the edge of the known are imagined again, and pixels this close blended.
 _SEAM_CELLS, _SEAM_PX = 1, 7
 # Reach of the known depth's say over the depth beside it, as a share of the picture's width.
@@ -85,9 +91,41 @@ def known_from(
     return nearest(seen)
 
 
+def on_floor(first: Anchor, clearing: Clearing, intrinsics: torch.Tensor) -> Anchor:
+    """The first picture with its floor on the floor's plane: what was found, and in the clearing what is close to it."""
+    reach, through_floor = clearing.seen_by(first.camera_to_first, intrinsics, *first.depth.shape)
+    near = through_floor & ((first.depth / reach).log().abs() < math.log(_FLOOR_TOLERANCE))
+    pixels = first.ground.pixels | near.cpu()
+    plane = -first.ground.camera_height / (pixel_rays(intrinsics, *first.depth.shape) @ first.ground.up.to(intrinsics))
+    depth = torch.where(pixels.to(plane.device) & (plane > 0), plane, first.depth)
+    return replace(first, depth=depth, ground=replace(first.ground, pixels=pixels))
+
+
+def sketch(known: Warp, reach: torch.Tensor, through_floor: torch.Tensor, colour: torch.Tensor) -> Warp:
+    """What is known and, where nothing is, the floor of the clearing in the colours of the floor around it.
+
+    Args:
+        known: One frame, shape ``(1, 3, 1, H, W)``.
+        reach: Depth at which each ray leaves the clearing, shape ``(H, W)``.
+        through_floor: Which rays do so through its floor, shape ``(H, W)``, bool.
+        colour: Of floor in views that know none of it, shape ``(3,)``.
+    """
+    laid = through_floor & (known.mask[0, 0, 0] == 0)
+    shows_floor = through_floor & (known.depth[0, 0, 0] > reach / _FLOOR_TOLERANCE)
+    paint = colour[:, None, None].expand(known.rgb[0, :, 0].shape)
+    if shows_floor.any():
+        paint = filled(known.rgb[:, :, 0], shows_floor[None, None].float())[0]
+    return Warp(
+        rgb=torch.where(laid, paint[None, :, None], known.rgb),
+        mask=torch.where(laid, 1.0, known.mask),
+        depth=torch.where(laid, reach, known.depth),
+    )
+
+
 def explore(
     model: VideoModel,
     first: Anchor,
+    clearing: Clearing,
     intrinsics: torch.Tensor,
     text: torch.Tensor,
     metres_per_unit: float,
@@ -103,6 +141,7 @@ def explore(
     Args:
         model: The trained networks.
         first: The picture that everything grows from, its camera the origin.
+        clearing: What later pictures keep free.
         intrinsics: Of every camera, shape ``(3, 3)``.
         text: Token vectors, shape ``(1, S, 384)``.
         metres_per_unit: Metres in a scene unit.
@@ -113,22 +152,27 @@ def explore(
         on_step: Called with the finished share; may raise to stop.
     """
     anchors = [first]
+    floor_colour = first.picture[:, first.ground.pixels.to(first.picture.device)].mean(1)
     for i, degrees in enumerate(RING_DEG):
         camera = turn(degrees, first.ground).to(intrinsics)
         known = known_from(anchors, intrinsics, camera[None])
+        reach, through_floor = clearing.seen_by(camera, intrinsics, *first.depth.shape)
+        expected = sketch(known, reach, through_floor, floor_colour)
 
         def report(share: float, done: int = i) -> None:
             on_step((done + share) / len(RING_DEG))
 
         pictures = complete_pictures(
-            model, known, text, generator, count=candidates, steps=steps, guidance=guidance, on_step=report
+            model, known, expected, text, generator, count=candidates, steps=steps, guidance=guidance, on_step=report
         )
         up = camera[:3, :3].T @ first.ground.up.to(camera)
         lens = float(fov_x(intrinsics, pictures.shape[-1]))
         grown = []
         for picture in pictures:
             estimate = estimate_depth(model.depth, picture, lens) / metres_per_unit
-            depth, ground = settle_depth(estimate, known.depth[0, 0, 0], intrinsics, up, first.ground.camera_height)
+            depth, ground = settle_depth(
+                estimate, expected.depth[0, 0, 0], reach, intrinsics, up, first.ground.camera_height
+            )
             grown.append(Anchor(picture, depth, ground, camera))
         anchors.append(max(grown, key=lambda anchor: int(anchor.ground.pixels.sum())))
     return anchors
@@ -138,6 +182,7 @@ def explore(
 def complete_pictures(
     model: VideoModel,
     known: Warp,
+    expected: Warp,
     text: torch.Tensor,
     generator: torch.Generator,
     *,
@@ -151,6 +196,7 @@ def complete_pictures(
     Args:
         model: The trained networks.
         known: One frame, shape ``(1, 3, 1, H, W)``.
+        expected: The same, and what is only a sketch.
         text: Token vectors, shape ``(1, S, 384)``.
         generator: Of the noise.
         count: B, how many.
@@ -159,9 +205,8 @@ def complete_pictures(
         on_step: Called with the finished share; may raise to stop.
     """
     height, width = known.rgb.shape[-2:]
-    target = latent_of_picture(model, filled(known.rgb[:, :, 0], known.mask[:, :, 0]))
-    whole = (latent_coverage(known.mask)[:, :1] > 0.99).float()
-    certain = _eroded(whole[:, :, 0], _SEAM_CELLS)[:, :, None] > 0
+    target = latent_of_picture(model, filled(expected.rgb[:, :, 0], expected.mask[:, :, 0]))
+    certain, sketched = _whole_cells(known.mask), _whole_cells(expected.mask)
     scheduler = make_scheduler()
     scheduler.set_timesteps(steps, device=generator.device)
     sigmas = scheduler.sigmas.to(generator.device)
@@ -177,7 +222,7 @@ def complete_pictures(
             if guidance != 1.0:
                 unguided = denoise(model.denoiser, latents, sigma, None, None, torch.zeros_like(text))
                 clean = unguided + guidance * (clean - unguided)
-            clean = torch.where(certain, target, clean)
+            clean = torch.where(sketched if float(now) > _SKETCHED else certain, target, clean)
             latents = clean + (latents - clean) * then / now
             if round_ + 1 < rounds:
                 again = draw_noise(count, 1, height, width, generator)
@@ -187,6 +232,12 @@ def complete_pictures(
     share = F.avg_pool2d(F.pad(mask, [_SEAM_PX // 2] * 4, mode="replicate"), _SEAM_PX, stride=1)
     share = torch.where(mask > 0, share, 0.0)
     return torch.lerp(imagined, known.rgb[:, :, 0].clamp(-1, 1), share)
+
+
+def _whole_cells(mask: torch.Tensor) -> torch.Tensor:
+    """Latent cells that a mask ``(1, 1, 1, H, W)`` covers wholly, less those at its edge, ``(1, 1, 1, h, w)``, bool."""
+    whole = (latent_coverage(mask)[:, :1] > 0.99).float()
+    return _eroded(whole[:, :, 0], _SEAM_CELLS)[:, :, None] > 0
 
 
 def _eroded(mask: torch.Tensor, reach: int) -> torch.Tensor:
@@ -205,29 +256,35 @@ def filled(rgb: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
 
 
 def settle_depth(
-    estimate: torch.Tensor, known: torch.Tensor, intrinsics: torch.Tensor, up: torch.Tensor, camera_height: float
+    estimate: torch.Tensor,
+    known: torch.Tensor,
+    reach: torch.Tensor,
+    intrinsics: torch.Tensor,
+    up: torch.Tensor,
+    camera_height: float,
 ) -> tuple[torch.Tensor, Ground]:
-    """Estimated depth that continues the known depth and lies flat on the floor, and the floor in it.
+    """Estimated depth that continues the known depth, keeps clear and lies flat on the floor, and the floor in it.
 
     The logarithm of known over estimated depth is spread from where it is known with a Gaussian, to its median far
-    from there; the floor's pixels are then put on its plane.
+    from there; what would stand in the clearing is moved to its border, and the floor's pixels are put on its plane.
 
     Args:
         estimate: Along z [scene units], shape ``(H, W)``.
-        known: The same from the 3D cache, 0 where unknown, shape ``(H, W)``.
+        known: The same from the 3D cache and the sketch, 0 where unknown, shape ``(H, W)``.
+        reach: Least depth of what is not known, shape ``(H, W)``.
         intrinsics: Shape ``(3, 3)``.
         up: The floor's normal in the camera's frame, shape ``(3,)``.
         camera_height: [scene units].
     """
     mask = (known > 0).float()
     ratio = torch.where(known > 0, (known.clamp(min=1e-3) / estimate).log(), 0.0).clamp(-_MAX_BEND, _MAX_BEND)
-    depth = estimate
+    depth = torch.maximum(estimate, reach)
     if mask.any():
         middle = ratio[known > 0].median()
-        reach = _BEND_REACH * estimate.shape[1]
-        weight, total = (_blurred(x, reach) for x in (mask, (ratio - middle) * mask))
+        breadth = _BEND_REACH * estimate.shape[1]
+        weight, total = (_blurred(x, breadth) for x in (mask, (ratio - middle) * mask))
         bend = middle + total / (weight + 0.02)
-        depth = torch.where(known > 0, known, estimate * bend.exp())
+        depth = torch.where(known > 0, known, torch.maximum(estimate * bend.exp(), reach))
     ground = ground_seen(depth, intrinsics, up, camera_height)
     on_plane = -camera_height / (pixel_rays(intrinsics, *depth.shape) @ up)
     flat = ground.pixels.to(depth.device) & (on_plane > 0)

@@ -38,9 +38,9 @@ def test_largest_square_is_that_of_every_square() -> None:
 
 
 def test_checks_take_the_worst_seed() -> None:
-    good = {"span_m": 5.0, "closed_deg": 360.0, "loss_db": 0.2, "drove": True, "s": 100.0}
+    good = {"square_m": 4.5, "closed_deg": 360.0, "loss_db": 0.2, "drove": True, "within_5cm": 0.6, "s": 100.0}
     assert all(check.ok for check in checks_of([good, good], "cpu"))
-    bad = {"span_m": 3.0, "closed_deg": 300.0, "loss_db": 2.0, "drove": False, "s": 200.0}
+    bad = {"square_m": 3.0, "closed_deg": 300.0, "loss_db": 2.0, "drove": False, "within_5cm": 0.4, "s": 200.0}
     assert not any(check.ok for check in checks_of([good, bad], "cpu"))
     assert not checks_of([good], "cuda")[-1].ok
 

@@ -11,13 +11,16 @@ from omni_gen3d.errors import CancelledError
 from omni_gen3d.geometry import intrinsics_from_focal, pixel_rays
 from omni_gen3d.types import Ground
 from omni_gen3d.video.cache3d import Warp
+from omni_gen3d.video.clearing import Clearing, find_clearing
 from omni_gen3d.video.exploring import (
     RING_DEG,
     Anchor,
     complete_pictures,
     explore,
     known_from,
+    on_floor,
     settle_depth,
+    sketch,
     turn,
 )
 from omni_gen3d.video.text import TEXT_CHANNELS
@@ -37,6 +40,14 @@ def ground() -> Ground:
 def first_anchor() -> Anchor:
     picture = torch.rand(3, HEIGHT, WIDTH, generator=torch.Generator().manual_seed(0)) * 2 - 1
     return Anchor(picture, torch.full((HEIGHT, WIDTH), 2.0), ground(), torch.eye(4))
+
+
+def seeing_floor() -> Anchor:
+    return on_floor(first_anchor(), clearing(), lens())
+
+
+def clearing() -> Clearing:
+    return find_clearing(first_anchor().depth, ground(), lens(), 2.0, 3.0)
 
 
 @pytest.mark.parametrize("degrees", [0, 45, -90, 180])
@@ -78,7 +89,7 @@ def test_pictures_show_what_is_known(model) -> None:
     known = Warp(rgb * mask, mask, mask)
     text = torch.zeros(1, 4, TEXT_CHANNELS)
     generator = torch.Generator().manual_seed(1)
-    made = complete_pictures(model, known, text, generator, count=2, steps=3, guidance=1.0, on_step=lambda share: None)
+    made = complete_pictures(model, known, known, text, generator, count=2, steps=3, guidance=1.0, on_step=lambda share: None)
     kept = WIDTH // 2 - 8
     torch.testing.assert_close(made[:, :, :, :kept], rgb[:, :, 0, :, :kept].expand(2, -1, -1, -1))
     assert float((made[0] - made[1])[:, :, WIDTH // 2 :].abs().mean()) > 1e-3
@@ -92,13 +103,56 @@ def test_depth_continues_what_is_known_and_lies_on_the_floor() -> None:
     truth = to_floor.clamp(max=4.0)
     known = truth.clone()
     known[:, WIDTH // 2 :] = 0
-    depth, floor = settle_depth(1.2 * truth, known, lens(), up, 1.0)
+    nowhere = torch.zeros_like(truth)
+    depth, floor = settle_depth(1.2 * truth, known, nowhere, lens(), up, 1.0)
     beside = slice(WIDTH // 2, WIDTH // 2 + 8)
     assert float((depth / truth - 1)[:, beside].abs().max()) < 0.05
     assert float(floor.pixels.float().mean()) > 0.1
     torch.testing.assert_close((depth[..., None] * rays)[floor.pixels][:, 1], torch.ones(int(floor.pixels.sum())))
-    untouched, _ = settle_depth(truth, torch.zeros_like(truth), lens(), up, 99.0)
+    untouched, _ = settle_depth(truth, nowhere, nowhere, lens(), up, 99.0)
     torch.testing.assert_close(untouched, truth)
+
+
+def test_nothing_new_stands_in_the_clearing() -> None:
+    """What would be nearer than the clearing reaches is moved to its border; what is known stays where it is."""
+    estimate, known = torch.full((HEIGHT, WIDTH), 1.0), torch.zeros(HEIGHT, WIDTH)
+    known[:, :8] = 1.0
+    depth, _ = settle_depth(estimate, known, torch.full_like(estimate, 2.5), lens(), UP, 99.0)
+    torch.testing.assert_close(depth[:, :8], known[:, :8])
+    torch.testing.assert_close(depth[:, 8:], torch.full_like(depth[:, 8:], 2.5))
+
+
+def test_the_floor_of_the_clearing_is_sketched_where_nothing_is_known() -> None:
+    """Known pixels stay; beside them floor gets the colour of the floor that is known, or else the given one."""
+    reach, through_floor = clearing().seen_by(turn(90, ground()), lens(), HEIGHT, WIDTH)
+    assert 0.1 < float(through_floor.float().mean()) < 0.9
+    nothing = torch.zeros(1, 1, 1, HEIGHT, WIDTH)
+    blank, red = Warp(nothing.expand(-1, 3, -1, -1, -1), nothing, nothing), torch.tensor([1.0, -1.0, -1.0])
+    drawn = sketch(blank, reach, through_floor, red)
+    assert torch.equal(drawn.mask[0, 0, 0] > 0, through_floor)
+    assert torch.equal(drawn.depth[0, 0, 0], reach * through_floor)
+    assert bool((drawn.rgb[0, :, 0, through_floor] == red[:, None]).all())
+    mask = nothing.clone()
+    mask[..., : WIDTH // 2] = 1
+    green = torch.tensor([-1.0, 1.0, -1.0]).reshape(1, 3, 1, 1, 1)
+    known = Warp(green * mask, mask, mask * reach)
+    beside = sketch(known, reach, through_floor, red)
+    assert torch.equal(beside.rgb[..., : WIDTH // 2], known.rgb[..., : WIDTH // 2])
+    right = through_floor.clone()
+    right[:, : WIDTH // 2] = False
+    torch.testing.assert_close(beside.rgb[0, :, 0, right], green.flatten()[:, None].expand(3, int(right.sum())))
+
+
+def test_bumps_of_the_first_floor_are_laid_flat() -> None:
+    """A floor that is 10 % off inside the clearing is put on its plane and counts as floor; a wall stays."""
+    anchor = first_anchor()
+    reach, through_floor = clearing().seen_by(torch.eye(4), lens(), HEIGHT, WIDTH)
+    wall = 3 * reach.max()
+    flat = on_floor(Anchor(anchor.picture, torch.where(through_floor, 0.9 * reach, wall), ground(), torch.eye(4)),
+                    clearing(), lens())  # fmt: skip
+    assert torch.equal(flat.ground.pixels, through_floor)
+    torch.testing.assert_close(flat.depth[through_floor], reach[through_floor])
+    assert bool((flat.depth[~through_floor] == wall).all())
 
 
 def test_exploring_is_repeatable_and_stops_when_asked(model) -> None:
@@ -107,7 +161,8 @@ def test_exploring_is_repeatable_and_stops_when_asked(model) -> None:
     def all_around(on_step) -> list[Anchor]:
         return explore(
             model,
-            first_anchor(),
+            seeing_floor(),
+            clearing(),
             lens(),
             torch.zeros(1, 4, TEXT_CHANNELS),
             2.0,

@@ -1,0 +1,62 @@
+"""The square that stays free: where it lies, and what its cameras see of it."""
+
+from __future__ import annotations
+
+import pytest
+import torch
+
+from omni_gen3d.geometry import intrinsics_from_focal, pixel_rays
+from omni_gen3d.types import Ground
+from omni_gen3d.video.clearing import Clearing, find_clearing
+from omni_gen3d.video.exploring import turn
+
+HEIGHT, WIDTH = 88, 160
+UP = torch.tensor([0.0, -1.0, 0.0])
+LENS = intrinsics_from_focal(0.75 * WIDTH, WIDTH, HEIGHT)
+METRES_PER_UNIT, SIDE_M = 2.0, 4.0
+
+
+def view(wall_m: float, left_wall_m: float = 99.0) -> tuple[torch.Tensor, Ground]:
+    """Depth and floor [scene units] of a room with a wall ahead and one to the left; the camera is 1 m up."""
+    rays = pixel_rays(LENS, HEIGHT, WIDTH)
+    x, y, _ = rays.unbind(-1)
+    to_floor = torch.where(y > 0, 1.0 / y.clamp(min=1e-6), torch.inf)
+    to_left = torch.where(x < 0, -left_wall_m / x.clamp(max=-1e-6), torch.inf)
+    depth = torch.stack([to_floor, to_left, torch.full_like(x, wall_m)]).amin(0)
+    return depth / METRES_PER_UNIT, Ground(UP, 1.0 / METRES_PER_UNIT, depth == to_floor)
+
+
+def clearing(wall_m: float, left_wall_m: float = 99.0) -> Clearing:
+    depth, ground = view(wall_m, left_wall_m)
+    return find_clearing(depth, ground, LENS, METRES_PER_UNIT, SIDE_M)
+
+
+@pytest.mark.parametrize("wall_m", [1.5, 2.5, 9.0])
+def test_the_square_ends_before_what_stands_ahead(wall_m: float) -> None:
+    """It reaches as far ahead as the wall lets it, or as the camera may stand at its rear; it is centred sideways."""
+    found = clearing(wall_m)
+    low, high = found.low * METRES_PER_UNIT, found.high * METRES_PER_UNIT
+    assert float(high[0]) == pytest.approx(min(wall_m, SIDE_M - 0.6), abs=0.15)
+    torch.testing.assert_close((high - low)[:2], torch.full((2,), SIDE_M))
+    assert float((low + high)[1].abs()) < 1e-4
+    assert float(low[2]) == 0 and float(high[2]) > 1
+
+
+def test_the_square_steps_aside() -> None:
+    """A wall 1 m to the left pushes it to the right rather than back behind where that wall is first seen."""
+    found = clearing(9.0, left_wall_m=1.0)
+    assert float(found.high[1]) * METRES_PER_UNIT == pytest.approx(1.0, abs=0.11)
+
+
+@pytest.mark.parametrize("degrees", [0, 60, -135, 180])
+def test_rays_leave_through_the_box_faces(degrees: int) -> None:
+    """Every ray ends on the box's surface, on the floor where it is said so; just before that it is inside."""
+    found, (_, ground) = clearing(2.5), view(2.5)
+    pose = turn(degrees, ground)
+    reach, through_floor = found.seen_by(pose, LENS, HEIGHT, WIDTH)
+    rays = pixel_rays(LENS, HEIGHT, WIDTH) @ pose[:3, :3].T
+    assert bool(found.holds(0.99 * reach[..., None] * rays, above=0.0).all())
+    assert not bool(found.holds(1.01 * reach[..., None] * rays, above=0.0).any())
+    heights = found.local(reach[..., None] * rays)[..., 2]
+    assert bool((heights[through_floor].abs() < 1e-5).all()) and float(through_floor.float().mean()) > 0.15
+    assert bool((heights[~through_floor] > 1e-5).all())
