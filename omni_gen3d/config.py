@@ -35,8 +35,10 @@ class Preset:
         max_gaussians: The most opaque ones are kept, of the first picture's trajectories.
         max_station_gaussians: The same of every later station of a room.
         max_room_gaussians: The same of a room as a whole.
+        clearing_side: Of the square of floor in a room that later stations keep free [m].
         voxel_size: Of the collision proxy's distance field [m].
         max_faces: Of the collision proxy.
+        max_room_faces: The same of a room.
         robot_radius: For which spawn poses are sought [m].
         robot_height: For which spawn poses are sought [m].
         backend: Of the family lyra: ``gen3c``, ``wan-vace`` or ``sana-wm``.
@@ -66,6 +68,7 @@ class Preset:
     clearing_side: float = 4.6
     voxel_size: float = 0.05
     max_faces: int = 20_000
+    max_room_faces: int = 40_000
     robot_radius: float = 0.25
     robot_height: float = 0.6
     backend: str = "gen3c"

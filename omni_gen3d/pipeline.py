@@ -120,7 +120,7 @@ def generate(
             robot_radius=robot_radius or settings.robot_radius,
             robot_height=settings.robot_height,
             voxel_size=settings.voxel_size,
-            max_faces=settings.max_faces,
+            max_faces=settings.max_room_faces if extent == "room" else settings.max_faces,
         )
         if store is not None:
             store.discard()

@@ -34,8 +34,8 @@ _CAMERA_STRIDE = 4
 _BEHIND = 1.08
 _BORDER_PX = 12
 _MIN_ALPHA = 0.5
-# What is this little over the floor of the clearing belongs to it [m].
-_FLOOR_THICKNESS_M = 0.03
+# What is this little off the floor of the clearing belongs to it [m].
+_FLOOR_THICKNESS_M = 0.005
 
 
 def make_room(

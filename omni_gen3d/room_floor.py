@@ -14,7 +14,7 @@ from omni_gen3d.video.exploring import filled
 
 # The floor is laid in this many discs a side, as wide as this share of the distance between them.
 _DISCS_A_SIDE, _SPREAD, _THICKNESS = 112, 0.6, 0.02
-_MIN_ALPHA = 0.5
+_MIN_ALPHA, _BLACK = 0.5, (0.0, 0.0, 0.0)
 # From so many sides away the view straight down has hardly any perspective.
 _DISTANCE_SIDES = 20
 # Cameras that survey the clearing: their focal length over the width, how far they look down, and where they stand,
@@ -43,7 +43,8 @@ def missing_floor(gaussians: Gaussians, clearing: Clearing, thickness: float) ->
     from_local[:3, 3] = -clearing.rotation.T @ clearing.translation
     camera_to_first = from_local @ pose
     lens = intrinsics_from_focal(float(_DISTANCE_SIDES * size), size, size)
-    view = render(floor, Cameras(torch.linalg.inv(camera_to_first)[None], lens[None], size, size), backend="cpu")
+    camera = Cameras(torch.linalg.inv(camera_to_first)[None], lens[None], size, size)
+    view = render(floor, camera, background=_BLACK, backend="cpu")
     seen = (view.alpha[0] >= _MIN_ALPHA)[None, None].float()
     colour = filled((view.color / view.alpha.clamp(min=_MIN_ALPHA)[..., None]).movedim(-1, 1), seen)[0].movedim(0, -1)
     rows, columns = (seen[0, 0] == 0).nonzero().unbind(-1)

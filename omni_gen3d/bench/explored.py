@@ -5,12 +5,12 @@ from __future__ import annotations
 import json
 import math
 import tempfile
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import torch
+from PIL import Image
 from scipy import ndimage
 
 from omni_gen3d.bench.newton_drive import ROBOT_RADIUS_M, drive
@@ -52,16 +52,17 @@ def bench_room(
 ) -> Report:
     """Grow rooms out of pictures made from text, beside the same pictures with ``--extent view``.
 
-    Columns: ``floor_m2`` where the centre of the robot may be; ``square_m``: side of the largest square of free floor;
-    ``span_m``: shorter side of the box around the connected free floor; ``closed_deg``: headings at the first camera
-    in which the splats close the view; ``loss_db``: PSNR of the input view against the picture, that of ``view`` less
-    that of ``room``; ``driven_%`` of a loop of 3 m in Newton, and what stopped the robot; ``within_5cm``: share of the
-    collider within 5 cm of the splats; ``warnings`` about it.
+    Columns: ``s`` of all stages of the room but the writing; ``floor_m2`` where the centre of the robot may be;
+    ``square_m``: side of the largest square of free floor; ``span_m``: shorter side of the box around the connected
+    free floor; ``closed_deg``: headings at the first camera in which the splats close the view; ``loss_db``: PSNR of
+    the input view against the picture, that of ``view`` less that of ``room``; ``within_5cm``: share of the collider
+    within 5 cm of the splats; ``warnings`` about it; ``driven_%`` of a loop of 3 m in Newton, and what stopped the
+    robot.
 
     Args:
         seeds: How many, from 0; the prompts take turns.
         device: Where the networks run.
-        out: Folder that keeps environments and rows; a temporary one where None. What is there is not made again.
+        out: Folder that keeps the environments; a temporary one where None. Those that are there are not made again.
         report: Told what is being done.
 
     Raises:
@@ -76,15 +77,11 @@ def bench_room(
         folder.mkdir(parents=True, exist_ok=True)
         for seed in range(seeds):
             prompt = PROMPTS[seed % len(PROMPTS)]
-            done = folder / f"row_{seed}.json"
-            if not done.is_file():
-                report(f"seed {seed}: {prompt}")
-                picture, fov_deg = _write_picture(prompt, seed, device, folder / f"picture_{seed}.png")
-                row = {"seed": seed, "prompt": prompt, **_grow(prompt, seed, device.type, folder, picture, fov_deg)}
-                part = done.with_suffix(".part")
-                part.write_text(json.dumps(row))
-                part.replace(done)
-            rows.append(json.loads(done.read_text()))
+            report(f"seed {seed}: {prompt}")
+            picture = folder / f"picture_{seed}.png"
+            if not picture.is_file():
+                _write_picture(prompt, seed, device, picture)
+            rows.append({"seed": seed, "prompt": prompt, **_grow(prompt, seed, device.type, folder, picture)})
             report(json.dumps(rows[-1]))
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else cpu_name()
     return Report(name, rows, checks_of(rows, device.type))
@@ -118,10 +115,8 @@ def _require_newton() -> None:
         ) from error
 
 
-def _write_picture(prompt: str, seed: int, device: torch.device, file: Path) -> tuple[np.ndarray, float]:
-    """A picture of the prompt, the one with most floor of several; its pixels in [0, 1] and field of view [degrees]."""
-    from PIL import Image
-
+def _write_picture(prompt: str, seed: int, device: torch.device, file: Path) -> None:
+    """A picture of the prompt, the one with most floor of several."""
     preset = load_preset("mini")
     generator = torch.Generator(device).manual_seed(seed)
     model, _ = load_model(PACKAGED_WEIGHTS, device)
@@ -141,34 +136,33 @@ def _write_picture(prompt: str, seed: int, device: torch.device, file: Path) -> 
         floors.append(0 if ground is None else int(ground.pixels.sum()))
     pixels = color_to_image(pictures[int(np.argmax(floors))].movedim(0, -1).cpu() / 2 + 0.5)
     Image.fromarray(pixels).save(file)
-    return pixels / 255.0, preset.picture_fov_deg
 
 
-def _grow(prompt: str, seed: int, device: str, folder: Path, picture: np.ndarray, fov_deg: float) -> dict[str, Value]:
+def _grow(prompt: str, seed: int, device: str, folder: Path, picture: Path) -> dict[str, Value]:
     """One row: both extents of one picture."""
-    image = folder / f"picture_{seed}.png"
-    fidelity, seconds, environment = {}, 0.0, None
+    pixels = np.asarray(Image.open(picture), np.float32) / 255
+    fidelity, environment = {}, None
     for extent in ("view", "room"):
-        began = time.perf_counter()
-        made = generate(
-            prompt,
-            image=image,
-            fov_deg=fov_deg,
-            out=folder / f"{extent}_{seed}",
-            seed=seed,
-            device=device,
-            extent=extent,
-            collision="mesh" if extent == "room" else "none",
-        )
-        seconds = time.perf_counter() - began
-        environment = read_environment(made.environment)
+        target = folder / f"{extent}_{seed}"
+        if not target.exists():
+            generate(
+                prompt,
+                image=picture,
+                fov_deg=load_preset("mini").picture_fov_deg,
+                out=target,
+                seed=seed,
+                device=device,
+                extent=extent,
+                collision="mesh" if extent == "room" else "none",
+            )
+        environment = read_environment(target)
         seen = render(environment.gaussians, environment.cameras[:1]).color[0]
-        fidelity[extent] = -10 * math.log10(float(np.square(seen.cpu().numpy() - picture).mean()))
+        fidelity[extent] = -10 * math.log10(float(np.square(seen.cpu().numpy() - pixels).mean()))
     assert environment is not None
     plan = occupancy_map(environment.manifest, robot_height=0.6)
     free = plan.cells == FREE
     return {
-        "s": round(seconds, 1),
+        "s": round(sum(environment.manifest.timings_s.values()), 1),
         "gaussians": len(environment.gaussians.means),
         "floor_m2": round(float(environment.manifest.proxy["traversable_area_m2"] or 0.0), 2),
         "square_m": round(largest_square(free) * plan.resolution, 2),

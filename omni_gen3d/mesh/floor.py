@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 from scipy import ndimage
 
-from omni_gen3d.mesh.tsdf import TRUNCATION_VOXELS, Tsdf
+from omni_gen3d.mesh.tsdf import TRUNCATION_VOXELS, Tsdf, remove_floaters
 
 # Solid up to three standard deviations of the floor's noise above the plane, within these limits and rounded to
 # whole voxels, is a bump of the floor; anything higher stands on it.
@@ -71,4 +71,7 @@ def snap_floor(tsdf: Tsdf, points: np.ndarray) -> tuple[Tsdf, Floor | None]:
     distance[:, :, ground - 1][open_columns] = -half_voxel
     for layer in range(bumps + 1):
         distance[:, :, ground + layer][open_columns & (layer <= first_free)] = half_voxel * (2 * layer + 1)
-    return replace(tsdf, distance=distance), Floor(open_columns, seen)
+    snapped = replace(tsdf, distance=distance, surface_seen=tsdf.surface_seen.copy())
+    # Without the bump below it, the top of one may hang in the air.
+    remove_floaters(snapped)
+    return snapped, Floor(open_columns, seen)

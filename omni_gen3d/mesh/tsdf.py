@@ -84,7 +84,7 @@ def fuse(views: DepthViews, voxel_size: float) -> Tsdf:
         fine = Tsdf(_doubled(tsdf.distance), _doubled(tsdf.surface_seen), origin, voxel_size / 2)
         tsdf = _fuse_on(views, fine, _near_surface(tsdf.distance))
     _clear_cameras(tsdf, views.positions)
-    _remove_floaters(tsdf)
+    remove_floaters(tsdf)
     _fill_pockets(tsdf)
     return tsdf
 
@@ -266,7 +266,8 @@ def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
     return labels, int(np.asarray(ndimage.label(mask, output=labels)).item())
 
 
-def _remove_floaters(tsdf: Tsdf) -> None:
+def remove_floaters(tsdf: Tsdf) -> None:
+    """Empty, in place, small solids that hang in the air."""
     labels, count = components(~tsdf.free)
     if count == 0:
         return

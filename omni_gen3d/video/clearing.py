@@ -44,10 +44,11 @@ class Clearing:
         """Points in the first camera's frame ``(..., 3)`` in the box's frame."""
         return points @ self.rotation.T + self.translation
 
-    def holds(self, points: torch.Tensor, above: float) -> torch.Tensor:
-        """Which points in the first camera's frame ``(..., 3)`` are in the box, at least ``above`` over its floor."""
+    def holds(self, points: torch.Tensor, off_floor: float) -> torch.Tensor:
+        """Which points in the first camera's frame ``(..., 3)`` are in the box or below it, that far off its floor."""
         local = self.local(points)
-        return ((local > self.low) & (local < self.high)).all(-1) & (local[..., 2] > above)
+        within = ((local[..., :2] > self.low[:2]) & (local[..., :2] < self.high[:2])).all(-1)
+        return within & (local[..., 2] < self.high[2]) & (local[..., 2].abs() > off_floor)
 
     def seen_by(
         self, camera_to_first: torch.Tensor, intrinsics: torch.Tensor, height: int, width: int

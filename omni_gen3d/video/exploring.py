@@ -92,7 +92,7 @@ def known_from(
 
 
 def on_floor(first: Anchor, clearing: Clearing, intrinsics: torch.Tensor) -> Anchor:
-    """The first picture with its floor on the floor's plane: what was found, and in the clearing what is close to it."""
+    """The first picture with its floor on the floor's plane: what was found, and what is close in the clearing."""
     reach, through_floor = clearing.seen_by(first.camera_to_first, intrinsics, *first.depth.shape)
     near = through_floor & ((first.depth / reach).log().abs() < math.log(_FLOOR_TOLERANCE))
     pixels = first.ground.pixels | near.cpu()
@@ -247,7 +247,7 @@ def _eroded(mask: torch.Tensor, reach: int) -> torch.Tensor:
 
 def filled(rgb: torch.Tensor, mask: torch.Tensor) -> torch.Tensor:
     """Colours ``(B, 3, H, W)``, outside the mask ``(B, 1, H, W)`` from ever coarser means of those inside it."""
-    if min(rgb.shape[-2:]) < 2 or bool(mask.all()):
+    if max(rgb.shape[-2:]) < 2 or bool(mask.all()):
         return rgb
     weight = F.avg_pool2d(mask, 2, ceil_mode=True)
     coarse = F.avg_pool2d(rgb * mask, 2, ceil_mode=True) / weight.clamp(min=1e-6)

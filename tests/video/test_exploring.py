@@ -47,7 +47,7 @@ def seeing_floor() -> Anchor:
 
 
 def clearing() -> Clearing:
-    return find_clearing(first_anchor().depth, ground(), lens(), 2.0, 3.0)
+    return find_clearing(first_anchor().depth, ground(), lens(), 2.0, 5.0)
 
 
 @pytest.mark.parametrize("degrees", [0, 45, -90, 180])
@@ -89,7 +89,9 @@ def test_pictures_show_what_is_known(model) -> None:
     known = Warp(rgb * mask, mask, mask)
     text = torch.zeros(1, 4, TEXT_CHANNELS)
     generator = torch.Generator().manual_seed(1)
-    made = complete_pictures(model, known, known, text, generator, count=2, steps=3, guidance=1.0, on_step=lambda share: None)
+    made = complete_pictures(
+        model, known, known, text, generator, count=2, steps=3, guidance=1.0, on_step=lambda share: None
+    )
     kept = WIDTH // 2 - 8
     torch.testing.assert_close(made[:, :, :, :kept], rgb[:, :, 0, :, :kept].expand(2, -1, -1, -1))
     assert float((made[0] - made[1])[:, :, WIDTH // 2 :].abs().mean()) > 1e-3
@@ -125,7 +127,7 @@ def test_nothing_new_stands_in_the_clearing() -> None:
 def test_the_floor_of_the_clearing_is_sketched_where_nothing_is_known() -> None:
     """Known pixels stay; beside them floor gets the colour of the floor that is known, or else the given one."""
     reach, through_floor = clearing().seen_by(turn(90, ground()), lens(), HEIGHT, WIDTH)
-    assert 0.1 < float(through_floor.float().mean()) < 0.9
+    assert 0 < int(through_floor.sum()) < HEIGHT * WIDTH
     nothing = torch.zeros(1, 1, 1, HEIGHT, WIDTH)
     blank, red = Warp(nothing.expand(-1, 3, -1, -1, -1), nothing, nothing), torch.tensor([1.0, -1.0, -1.0])
     drawn = sketch(blank, reach, through_floor, red)
