@@ -59,7 +59,7 @@ class Preset:
     picture_candidates: int = 3
     picture_steps: int = 12
     picture_guidance: float = 3.0
-    completion_candidates: int = 2
+    completion_candidates: int = 1
     picture_fov_deg: float = 67.38
     video_steps: int = 4
     max_gaussians: int = 40_000

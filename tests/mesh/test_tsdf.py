@@ -110,6 +110,18 @@ def test_snapped_floor_is_level():
     assert (tsdf.distance[22:, 22:, 5] < 0).all() and not tsdf.free[..., :5].any()
 
 
+def test_the_top_of_a_bump_does_not_hang_in_the_air():
+    """Where the bump that a voxel of noise leans on is freed, the voxel is freed, too."""
+    shape, ground = (30, 30, 20), 5
+    distance = np.full(shape, -1.0, np.float32)
+    distance[..., ground:] = 1.0
+    distance[10, 10, ground : ground + 2] = distance[10, 11, ground + 1] = -1.0
+    heights = np.random.default_rng(0).normal(0, 0.05, 1000)
+    points = np.stack([np.zeros(1000), np.zeros(1000), heights], 1)
+    tsdf, floor = snap_floor(Tsdf(distance, np.abs(distance) < 2, np.array([0.0, 0.0, -0.25]), 0.05), points)
+    assert floor is not None and tsdf.free[..., ground:].all()
+
+
 def test_too_little_floor_is_no_floor():
     """A strip of 10 cm by 1 m is not taken for a floor."""
     shape = (30, 30, 20)
