@@ -7,6 +7,7 @@ predicts its own. The first latent frame, which all trajectories share, is decod
 
 Of a scene that moves one pass gives the Gaussians of one time (Lyra's bullet time). Such a pass also reads what the 4D
 cache shows at that time, its colours and depth, and a code of the time; without them the network is the static one.
+The latents show every place at their own time: where the cache contradicts the colour that they lead to, it is right.
 """
 
 from __future__ import annotations
@@ -33,6 +34,8 @@ _FRAMES_PER_LATENT = 8
 _DEPTH_REFINEMENT = 0.25
 _LOG_DEPTH_RANGE = (-2.5, 2.5)
 _TIME_OCTAVES = 3
+# A Gaussian whose colour differs from that of the 4D cache by this in any channel was imagined at another time.
+_OTHER_COLOR = 0.1
 
 
 class Moment(NamedTuple):
@@ -219,7 +222,15 @@ def decode_maps(
     if cache_rgb is not None and time is not None:
         moment = (Moment(shared_first(cache_rgb), frame / max(latent_frames - 1, 1), time),)
     raw = network(shared_first(latents.transpose(2, 3)), plucker, depth, frame, *moment)
-    return _activate(raw.permute(0, 1, 3, 4, 2), depth, camera, lens)
+    maps = _activate(raw.permute(0, 1, 3, 4, 2), depth, camera, lens)
+    return maps | {"rgb": _colors_at(maps["rgb"], moment[0].rgb, depth)} if moment else maps
+
+
+def _colors_at(rgb: torch.Tensor, cache_rgb: torch.Tensor, cache_depth: torch.Tensor) -> torch.Tensor:
+    """Colours ``(B, N, 3)``, those of the cache ``(B, M, 3, H/2, W/2)`` where it knows better."""
+    seen = cache_rgb.permute(0, 1, 3, 4, 2).flatten(1, 3)
+    outdated = (cache_depth.flatten(1) > 0) & ((rgb - seen).abs().amax(-1) > _OTHER_COLOR)
+    return torch.where(outdated[..., None], seen, rgb)
 
 
 def _activate(

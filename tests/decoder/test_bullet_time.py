@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 import torch
 
@@ -50,7 +52,11 @@ def test_new_layers_change_nothing_at_first(network, video, cache):
     """Fresh time layers are silent: a pass for any time is the static pass, and so is a network without them."""
     static = decode(network, video, 500)
     for frame in decode_times(network, video, cache, 500, 8.0).frames:
-        assert torch.equal(frame.means, static.means) and torch.equal(frame.sh, static.sh)
+        assert torch.equal(frame.means, static.means) and torch.equal(frame.opacities, static.opacities)
+    unknown = MovingCache(cache.times, torch.zeros_like(cache.depth), cache.rgb)
+    blind = replace(video, cache_depth=torch.zeros_like(video.cache_depth))
+    for frame in decode_times(network, video, unknown, 500, 8.0).frames:
+        assert torch.equal(frame.sh, decode(network, blind, 500).sh)
     older = MiniDecoder(16, 64, 1, token_rows=2, token_columns=3).eval()
     state = {name: value for name, value in network.state_dict().items() if name in older.state_dict()}
     older.load_state_dict(state)

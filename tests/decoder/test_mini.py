@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from omni_gen3d.decoder.mini import MiniDecoder, decode, decode_maps, plucker_rays
+from omni_gen3d.decoder.mini import MiniDecoder, decode, decode_maps, plucker_rays, shared_first
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.types import Cameras, VideoLatents
 from omni_gen3d.video.trajectories import six_trajectories
@@ -87,3 +87,31 @@ def test_moments_are_origin_cross_direction():
     torch.testing.assert_close((moment * direction).sum(1), torch.zeros(6, 4, 6), atol=1e-6, rtol=0)
     origin = poses[:, :3, 3, None, None].expand_as(direction)
     torch.testing.assert_close(torch.linalg.cross(origin, direction, dim=1), moment)
+
+
+def test_the_cache_is_right_about_colours_it_contradicts(network, video):
+    """At another time a slot keeps its colour unless the cache knows one that differs by more than a tenth."""
+    poses = video.cameras.camera_to_world.unflatten(0, (VIEWS, 17))[None]
+    depth = video.cache_depth.clone()
+    depth[:, :, 0] = 0.0
+
+    def colours(cache_rgb: torch.Tensor, cache_depth: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            maps = decode_maps(
+                network, video.latents[None], cache_depth[None], poses, video.cameras.intrinsics[:1], cache_rgb[None],
+                torch.tensor([0.5]),
+            )  # fmt: skip
+        return maps["rgb"].unflatten(1, (-1, 4 * ROWS, 4 * COLUMNS))[0]
+
+    with torch.no_grad():
+        expected = decode_maps(
+            network, video.latents[None], depth[None], poses, video.cameras.intrinsics[:1]
+        )["rgb"].unflatten(1, (-1, 4 * ROWS, 4 * COLUMNS))[0]  # fmt: skip
+    in_maps = torch.cat([expected[:1].expand(VIEWS, -1, -1, -1)[:, None], expected[1:].unflatten(0, (VIEWS, -1))], 1)
+    cache_rgb = in_maps.movedim(-1, 2) + 0.05
+    cache_rgb[:, :, 0, :, : 2 * COLUMNS] += 0.1
+    shown = colours(cache_rgb, depth)
+    torch.testing.assert_close(shown[:, 0], expected[:, 0], msg="where the cache knows nothing")
+    torch.testing.assert_close(shown[:, :, 2 * COLUMNS :], expected[:, :, 2 * COLUMNS :], msg="where they agree")
+    there = shared_first(cache_rgb[None])[0].movedim(1, -1)
+    torch.testing.assert_close(shown[:, 1:, : 2 * COLUMNS], there[:, 1:, : 2 * COLUMNS])
