@@ -98,7 +98,7 @@ def change_cameras(cameras: Cameras, changes: Sequence[CameraChange]) -> Cameras
 
 
 def apply_to_stage(
-    stage: Usd.Stage,  # pyright: ignore[reportAttributeAccessIssue] -- pxr carries no types
+    stage: Usd.Stage,
     sample: Sample,
     root: str = "/World",
     pool: Pool | None = None,

@@ -188,6 +188,19 @@ def describe(manifest: Manifest, tags: tuple[str, ...]) -> Description:
     )
 
 
+def entry_of_folder(folder: Path | str) -> Entry:
+    """An environment folder that need not lie in a library, as an entry without tags.
+
+    Raises:
+        InputError: It has no manifest, or a damaged one.
+    """
+    from omni_gen3d.usd.manifest import Manifest
+    from omni_gen3d.usd.target import MANIFEST_NAME
+
+    directory = Path(folder)
+    return Entry(**vars(describe(Manifest.read(directory / MANIFEST_NAME), ())), folder=directory)
+
+
 def description_from_json(text: str) -> Description:
     """Inverse of ``json.dumps(to_plain(description))``.
 

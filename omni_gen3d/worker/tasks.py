@@ -160,16 +160,15 @@ def _disk_is_full(registry: Registry) -> str:
 def vary_environment(values: dict[str, Any], job: Job) -> dict[str, Any]:
     """Draw a sample of an environment and write what it changes as a layer over its ``/World``."""
     from omni_gen3d.envs.applying import apply_to_stage
-    from omni_gen3d.envs.entry import Entry, describe
+    from omni_gen3d.envs.entry import entry_of_folder
     from omni_gen3d.envs.randomize import draw, load_randomization, pool_of
-    from omni_gen3d.usd import Manifest
     from omni_gen3d.usd.root_layer import select_variants
     from omni_gen3d.usd.stage import open_stage
-    from omni_gen3d.usd.target import MANIFEST_NAME, ROOT_NAME
+    from omni_gen3d.usd.target import ROOT_NAME
 
     request = from_plain(Variation, values, "the request")
     folder = Path(request.folder)
-    environment = Entry(**vars(describe(Manifest.read(folder / MANIFEST_NAME), ())), folder=folder)
+    environment = entry_of_folder(folder)
     ranges = load_randomization(request.ranges) if request.ranges else _usual_ranges()
     sample = draw(ranges, [environment], seed=request.seed, index=request.index)
     stage = open_stage(folder / ROOT_NAME)

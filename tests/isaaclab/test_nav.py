@@ -6,6 +6,7 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import gymnasium
 import numpy as np
@@ -94,7 +95,7 @@ def test_four_robots_see_four_environments_stop_at_walls_and_reach_goals(registr
     cfg = lab.nav_env_cfg(
         registry, [entry.id for entry in entries], 4, ranges=ranges, goal_distance=(0.6, 1.8), layers=tmp_path
     )
-    env = gymnasium.make("Gen3D-Nav-v0", cfg=cfg).unwrapped
+    env: Any = gymnasium.make("Gen3D-Nav-v0", cfg=cfg).unwrapped
     try:
         first, _ = env.reset()
         middle = first["policy"][:, 28:36, 28:36].mean((1, 2))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 from pxr import Sdf, Usd, UsdValidation
@@ -29,7 +29,7 @@ def omniverse_errors(usd: Path) -> list[str]:
     """What omniverse-asset-validator calls an error, a failure or a warning."""
     from omni.asset_validator import ValidationEngine
 
-    issues = ValidationEngine().validate(str(usd)).issues
+    issues: Any = ValidationEngine().validate(str(usd)).issues
     return [f"{issue.rule.__name__ if issue.rule else ''}: {issue.message}" for issue in issues]
 
 
