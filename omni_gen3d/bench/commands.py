@@ -175,6 +175,7 @@ def envs(
     home: HomeOption = None,
     toy: Annotated[bool, typer.Option("--toy", help="Two robots, two worlds: to see that it runs.")] = False,
     seconds: Annotated[float, typer.Option(min=0.1, help="Of each measurement.")] = 2.0,
+    minutes: Annotated[float, typer.Option(min=0, help="After these no further row is begun.")] = 15.0,
     as_json: JsonOption = False,
 ) -> None:
     """Robots in generated worlds: physics, vision and world swaps a second, memory. Generates 16 worlds if missing."""
@@ -182,7 +183,8 @@ def envs(
     from omni_gen3d.bench.envs import bench_envs
     from omni_gen3d.envs.registry import Registry
 
-    report = bench_envs(Registry(home), device=pick_device(device).type, toy=toy, seconds=seconds, report=tell)
+    device_type = pick_device(device).type
+    report = bench_envs(Registry(home), device=device_type, toy=toy, seconds=seconds, minutes=minutes, report=tell)
     publish(report, as_json)
 
 
@@ -192,7 +194,9 @@ def train(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     home: HomeOption = None,
     toy: Annotated[bool, typer.Option("--toy", help="Two worlds, few steps: to see that it runs.")] = False,
-    steps: Annotated[int, typer.Option(min=1, help="Of all robots together, for each policy.")] = 1_000_000,
+    robots: Annotated[int, typer.Option(min=1, help="That learn at once.")] = 1024,
+    test_robots: Annotated[int, typer.Option(min=1, help="Whose first episodes are a test.")] = 1024,
+    steps: Annotated[int, typer.Option(min=1, help="Of all robots together, for each policy.")] = 3_000_000,
     minutes: Annotated[float, typer.Option(min=0, help="After these a policy stops learning.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Of networks, episodes and actions.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Picture of the learning curves to write.")] = None,
@@ -204,7 +208,9 @@ def train(
     from omni_gen3d.envs.registry import Registry
 
     plan = (
-        Plan(train=1, heldout=1, envs=4, steps=256, test_envs=4, tests=1) if toy else Plan(steps=steps, minutes=minutes)
+        Plan(train=1, heldout=1, envs=4, steps=256, test_envs=4, tests=1)
+        if toy
+        else Plan(envs=robots, test_envs=test_robots, steps=steps, minutes=minutes)
     )
     device_type = pick_device(device).type
     publish(bench_train(Registry(home), plan, device=device_type, seed=seed, plot=plot, report=tell), as_json)

@@ -7,6 +7,7 @@ of their own are opened, so that nothing is shared between two of them.
 from __future__ import annotations
 
 import contextlib
+import gc
 import os
 import shutil
 import sys
@@ -39,15 +40,25 @@ class Setup:
     worlds: int
 
 
-_CUDA = tuple(
-    Setup(envs, worlds) for worlds in (1, 16, 256) for envs in (1, 16, 256, 1024) if envs >= worlds or worlds == 256
+# What is held to a figure comes first: a run may end before the others.
+_CUDA = (
+    Setup(1024, 16),
+    Setup(1024, 256),
+    *(Setup(envs, worlds) for worlds in (1, 16) for envs in (1024, 256, 16, 1) if (envs, worlds) != (1024, 16)),
+    *(Setup(envs, 256) for envs in (256, 16, 1)),
 )
-_CPU = (Setup(1, 1), Setup(16, 1), Setup(16, 16), Setup(256, 16), Setup(256, 256))
+_CPU = (Setup(1, 1), Setup(256, 256), Setup(256, 16), Setup(16, 16), Setup(16, 1))
 _TOY = (Setup(2, 1), Setup(2, 2))
 
 
 def bench_envs(
-    registry: Registry, *, device: str, toy: bool = False, seconds: float = 2.0, report: Callable[[str], None]
+    registry: Registry,
+    *,
+    device: str,
+    toy: bool = False,
+    seconds: float = 2.0,
+    minutes: float = 15.0,
+    report: Callable[[str], None],
 ) -> Report:
     """Step, look, reset, and say what it took.
 
@@ -56,23 +67,29 @@ def bench_envs(
         device: ``cpu`` or ``cuda``.
         toy: Two worlds and two robots.
         seconds: Of each measurement, after the first steps, which compile.
-        report: Told what is being done.
+        minutes: After these no further row is begun.
+        report: Told what is being done, and each row when it is there.
 
     Raises:
         InputError: Newton or Gymnasium is not installed, or there are too few worlds.
     """
     sources = nav_worlds(registry, 2 if toy else _SOURCES, device=device, report=report)
     rows: list[dict[str, Value]] = []
-    setups = _TOY if toy else _CUDA if device == "cuda" else _CPU
+    ends = time.monotonic() + 60 * minutes
     with TemporaryDirectory() as folder:
-        for setup in setups:
-            report(f"{OURS}: {setup.envs} robots, {setup.worlds} worlds")
+        report("kernels")
+        _measure(sources[:1], Setup(2, 1), device, 0.1)
+        _let_go(device)
+        if device == "cpu":
+            rows.append(_newton(sources[0], seconds))
+            report(str(rows[-1]))
+        for setup in _TOY if toy else _CUDA if device == "cuda" else _CPU:
+            if time.monotonic() > ends:
+                report(f"{minutes:g} minutes are over; {setup} and what follows is left out")
+                break
             rows.append(_measure(distinct(sources, setup.worlds, Path(folder)), setup, device, seconds))
-            if device == "cuda":
-                torch.cuda.empty_cache()
-    if device == "cpu":
-        report(NEWTON)
-        rows.append(_newton(sources[0], seconds))
+            _let_go(device)
+            report(str(rows[-1]))
     name = cpu_name() if device == "cpu" else torch.cuda.get_device_name()
     return Report(name, rows, checks_of(rows, device))
 
@@ -119,10 +136,7 @@ def _measure(entries: list[Entry], setup: Setup, device: str, seconds: float) ->
         began = time.perf_counter()
         env = Gen3DNavEnv(entries, setup.envs, device=device, tensors=True)
         env.reset(seed=0)
-        rng = np.random.default_rng(0)
-        actions = (
-            torch.from_numpy(rng.uniform(-1, 1, (64, setup.envs, 2))).float().to("cuda" if device == "cuda" else "cpu")
-        )
+        actions = torch.from_numpy(np.random.default_rng(0).uniform(-1, 1, (64, setup.envs, 2))).float().to(device)
         for i in range(3):
             env.step(actions[i])
         opened = time.perf_counter() - began
@@ -149,6 +163,13 @@ def _measure(entries: list[Entry], setup: Setup, device: str, seconds: float) ->
         row |= {"gpu_GB": round(used, 3), "gpu_MB/env": round(1000 * used / setup.envs, 2)}
     env.close()
     return row
+
+
+def _let_go(device: str) -> None:
+    """Give back the memory of what was measured."""
+    gc.collect()
+    if device == "cuda":
+        torch.cuda.empty_cache()
 
 
 def _per_second(call: Callable[[int], object], seconds: float, device: str) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable
 
 from omni_gen3d.envs.entry import Entry, Filter
@@ -47,3 +48,22 @@ def nav_worlds(registry: Registry, count: int, *, device: str, report: Callable[
         if (entry.scores.get("traversable_area_m2") or 0.0) >= _ROOMY_M2:
             roomy.append(entry)
     raise InputError(f"only {len(roomy)} worlds of the whole series are roomy enough; {count} are needed.")
+
+
+def training_worlds(
+    registry: Registry, train: int, heldout: int, *, device: str, report: Callable[[str], None]
+) -> tuple[list[Entry], list[Entry]]:
+    """Worlds to learn in and others for tests: what the library holds out is never learned in.
+
+    Where it holds out fewer than wanted, the last of the series are tested in, too, and not learned in.
+
+    Raises:
+        InputError: See ``nav_worlds``.
+    """
+    for count in itertools.count(train + heldout):
+        worlds = nav_worlds(registry, count, device=device, report=report)
+        learned = [entry for entry in worlds if entry.split == "train"][:train]
+        if len(learned) == train:
+            break
+    others = sorted((entry for entry in worlds if entry not in learned), key=lambda entry: entry.split == "train")
+    return learned, others[:heldout]

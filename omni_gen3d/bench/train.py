@@ -6,16 +6,19 @@ Success is counted over the first episode of each of many robots, in held-out wo
 
 from __future__ import annotations
 
+import contextlib
+import importlib.util
+import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from omni_gen3d.bench.nav_worlds import nav_worlds
+from omni_gen3d.bench.nav_worlds import training_worlds
 from omni_gen3d.bench.report import Check, Report, Value, cpu_name
 from omni_gen3d.envs.randomize import (
     AppearanceRanges,
@@ -27,6 +30,11 @@ from omni_gen3d.envs.randomize import (
 )
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import InputError
+
+if TYPE_CHECKING:
+    from omni_gen3d.envs.nav import Gen3DNavEnv
+
+Act = Callable[[dict[str, torch.Tensor]], torch.Tensor]
 
 RANDOMIZED = Randomization(
     appearance=AppearanceRanges(
@@ -47,7 +55,7 @@ RANDOMIZED = Randomization(
     ),
 )
 AS_GENERATED = Randomization()
-_ROLLOUT = 32
+_ROLLOUT, _LEARNING_RATE = 32, 5e-4
 # Of the series of episodes that every policy is tested on.
 _TEST_SEED = 1_000_000
 
@@ -67,10 +75,10 @@ class Plan:
 
     train: int = 16
     heldout: int = 8
-    envs: int = 256
-    steps: int = 1_000_000
+    envs: int = 1024
+    steps: int = 3_000_000
     minutes: float = 10.0
-    test_envs: int = 256
+    test_envs: int = 1024
     tests: int = 8
 
 
@@ -103,61 +111,39 @@ def bench_train(
         report: Told what is being done.
 
     Raises:
-        InputError: Stable-Baselines3 or Newton is not installed, or there are too few worlds.
+        InputError: rsl-rl, Gymnasium or Newton is not installed, or there are too few worlds.
     """
-    try:
-        import gymnasium  # noqa: F401
-        import stable_baselines3  # noqa: F401
-    except ImportError as error:
-        raise InputError(f"{error.name} is missing; install it: pip install 'omni_gen3d[rl]'.") from error
+    if importlib.util.find_spec("rsl_rl") is None or importlib.util.find_spec("gymnasium") is None:
+        raise InputError("rsl-rl or Gymnasium is missing; install them: pip install 'omni_gen3d[rl]'.")
     from omni_gen3d.envs.nav import Gen3DNavEnv
 
-    worlds = nav_worlds(registry, plan.train + plan.heldout, device=device, report=report)
-    train, heldout = worlds[: plan.train], worlds[plan.train :]
+    train, heldout = training_worlds(registry, plan.train, plan.heldout, device=device, report=report)
     report(f"{len(train)} worlds to learn in, {len(heldout)} held out")
     tests = {
-        name: Gen3DNavEnv(worlds, plan.test_envs, randomization=ranges, device=device)
-        for name, worlds, ranges in (
-            ("train", train, AS_GENERATED),
-            ("heldout", heldout, AS_GENERATED),
-            ("heldout_randomized", heldout, RANDOMIZED),
-        )
+        name: Gen3DNavEnv(heldout, plan.test_envs, randomization=ranges, device=device, tensors=True)
+        for name, ranges in (("heldout", AS_GENERATED), ("heldout_randomized", RANDOMIZED))
     }
-    rng = np.random.default_rng(seed)
     rows: list[dict[str, Value]] = []
-    shape = (plan.test_envs, 2)
-    report("random policy")
-    rows.append(
-        _row(
-            "random",
-            None,
-            {name: success_rate(env, lambda _: rng.uniform(-1, 1, shape)) for name, env in tests.items()},
-        )
-    )
-    rows.append(
-        _row("straight to the goal, blind", None, {name: success_rate(env, head_on) for name, env in tests.items()})
-    )
+    for method, act in (("random", drive_at_random(seed)), ("straight to the goal, blind", head_on)):
+        rows.append(_row(method, None, {name: success_rate(env, act) for name, env in tests.items()}))
+        report(f"{method}: {100 * float(rows[-1]['heldout'] or 0):.1f} % of goals in held-out worlds")
     curves: dict[str, list[Point]] = {}
     for name, ranges in (("PPO, randomized", RANDOMIZED), ("PPO, as generated", AS_GENERATED)):
-        env = Gen3DNavEnv(train, plan.envs, randomization=ranges, device=device)
-        model, curve = learn(
-            env, tests["heldout"], plan, device=device, seed=seed, report=lambda text, of=name: report(f"{of}: {text}")
+        env = Gen3DNavEnv(train, plan.envs, randomization=ranges, device=device, tensors=True)
+        act, curves[name] = learn(
+            env, tests["heldout"], plan, seed=seed, report=lambda text, of=name: report(f"{of}: {text}")
         )
-        curves[name] = curve
-        rows.append(_row(name, curve[-1], {key: success_rate(test, policy_of(model)) for key, test in tests.items()}))
+        successes = {key: success_rate(test, act) for key, test in {"train": env, **tests}.items()}
+        rows.append(_row(name, curves[name][-1], successes))
+        report(f"{name}: {rows[-1]}")
         env.close()
+        if plot is not None:
+            draw_curves(curves, rows, plot)
     for env in tests.values():
         env.close()
-    if plot is not None:
-        draw_curves(curves, float(rows[0]["heldout"] or 0.0), plot)
     for name, curve in curves.items():
         rows += [
-            {
-                "method": f"{name}, curve",
-                "steps": p.steps,
-                "seconds": round(p.seconds, 1),
-                "heldout": round(p.success, 4),
-            }
+            {"method": f"{name}, curve", "steps": p.steps, "seconds": round(p.seconds, 1), "heldout": p.success}
             for p in curve
         ]
     where = cpu_name() if device == "cpu" else torch.cuda.get_device_name()
@@ -203,110 +189,118 @@ def checks_of(rows: Sequence[dict[str, Value]], curves: dict[str, list[Point]]) 
 
 
 def learn(
-    env: Any, test: Any, plan: Plan, *, device: str, seed: int, report: Callable[[str], None]
-) -> tuple[Any, list[Point]]:
-    """A PPO model and its success on ``test`` in the course of learning; the time of tests is not counted."""
-    from stable_baselines3 import PPO
-    from stable_baselines3.common.callbacks import BaseCallback
+    env: Gen3DNavEnv, test: Gen3DNavEnv, plan: Plan, *, seed: int, report: Callable[[str], None]
+) -> tuple[Act, list[Point]]:
+    """A policy trained by rsl-rl's PPO, and its success on ``test`` meanwhile; the time of tests is not counted."""
+    from rsl_rl.algorithms import PPO
 
-    from omni_gen3d.envs.stable_baselines import Sb3NavEnv
-
-    curve: list[Point] = []
-    every = max(plan.steps // plan.tests, 1)
-
-    class Tests(BaseCallback):
-        def __init__(self) -> None:
-            super().__init__()
-            self.began, self.testing = time.perf_counter(), 0.0
-
-        @property
-        def seconds(self) -> float:
-            return time.perf_counter() - self.began - self.testing
-
-        def test(self) -> None:
-            seconds, before = self.seconds, time.perf_counter()
-            curve.append(Point(self.num_timesteps, seconds, success_rate(test, policy_of(self.model))))
-            self.testing += time.perf_counter() - before
-            report(
-                f"{curve[-1].steps} steps, {seconds:.0f} s: {100 * curve[-1].success:.0f} % of goals in held-out worlds"
-            )
-
-        def _on_rollout_start(self) -> None:
-            if not curve or self.num_timesteps - curve[-1].steps >= every:
-                self.test()
-
-        def _on_step(self) -> bool:
-            return self.seconds < 60 * plan.minutes
-
-        def _on_training_end(self) -> None:
-            self.test()
+    from omni_gen3d.envs.rsl_rl import RslRlNavEnv
 
     torch.manual_seed(seed)
-    batch = plan.envs * _ROLLOUT
-    model = PPO(
-        "MultiInputPolicy",
-        Sb3NavEnv(env, seed=seed),
-        n_steps=_ROLLOUT,
-        batch_size=max(batch // 4, 2),
-        n_epochs=3,
-        learning_rate=lambda left: 1e-4 + 4e-4 * left,
-        gamma=0.98,
-        gae_lambda=0.95,
-        ent_coef=0.002,
-        max_grad_norm=1.0,
-        policy_kwargs={
-            "log_std_init": -0.5,
-            "net_arch": [128, 64],
-            "features_extractor_kwargs": {"cnn_output_dim": 128},
+    robots = RslRlNavEnv(env, seed)
+    observation = robots.get_observations()
+    with contextlib.redirect_stdout(sys.stderr):
+        algorithm = PPO.construct_algorithm(observation, robots, ppo_config(), str(env.device))
+    act = policy_of(algorithm.actor)
+    curve: list[Point] = []
+    steps, seconds, every = 0, 0.0, plan.steps / plan.tests
+    while True:
+        done = max(steps / plan.steps, seconds / (60 * plan.minutes))
+        if done >= 1 or steps >= len(curve) * every:
+            curve.append(Point(steps, seconds, success_rate(test, act)))
+            report(f"{steps} steps, {seconds:.0f} s: {100 * curve[-1].success:.1f} % of goals in held-out worlds")
+        if done >= 1:
+            return act, curve
+        began = time.perf_counter()
+        for group in algorithm.optimizer.param_groups:
+            group["lr"] = _LEARNING_RATE * (1 - 0.9 * done)
+        with torch.no_grad():
+            for _ in range(_ROLLOUT):
+                observation, rewards, dones, extras = robots.step(algorithm.act(observation))
+                algorithm.process_env_step(observation, rewards, dones, extras)
+            algorithm.compute_returns(observation)
+        algorithm.update()
+        steps += _ROLLOUT * env.num_envs
+        seconds += time.perf_counter() - began
+
+
+def ppo_config() -> dict[str, Any]:
+    """What rsl-rl is told: two networks of one shape, each with an eye of its own."""
+    from omni_gen3d.envs.rsl_rl import PictureModel
+
+    head = {"class_name": PictureModel, "hidden_dims": [128, 64], "activation": "elu"}
+    eye = {"output_channels": [16, 32, 32], "kernel_size": [8, 4, 3], "stride": [4, 2, 1], "activation": "relu"}
+    return {
+        "num_steps_per_env": _ROLLOUT,
+        "obs_groups": {"actor": ["rgb", "state"], "critic": ["rgb", "state"]},
+        "actor": {**head, "cnn_cfg": eye, "distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.6}},
+        "critic": {**head, "cnn_cfg": eye},
+        "algorithm": {
+            "class_name": "PPO",
+            "num_learning_epochs": 3,
+            "num_mini_batches": 8,
+            "schedule": "fixed",
+            "learning_rate": _LEARNING_RATE,
+            "gamma": 0.98,
+            "lam": 0.95,
+            "entropy_coef": 0.002,
+            "max_grad_norm": 1.0,
         },
-        seed=seed,
-        device=device,
-    )
-    model.learn(plan.steps, callback=Tests())
-    return model, curve
+        "multi_gpu": None,
+    }
 
 
-def policy_of(model: Any) -> Callable[[dict[str, np.ndarray]], np.ndarray]:
-    """The most likely actions of a PPO model whose pictures were transposed."""
+def policy_of(actor: Any) -> Act:
+    """The most likely actions of a network of rsl-rl."""
 
-    def act(observation: dict[str, np.ndarray]) -> np.ndarray:
-        seen = {**observation, "rgb": observation["rgb"].transpose(0, 3, 1, 2)}
-        return model.predict(seen, deterministic=True)[0]
+    def act(observation: dict[str, torch.Tensor]) -> torch.Tensor:
+        from omni_gen3d.envs.rsl_rl import groups_of
+
+        with torch.no_grad():
+            return actor(groups_of(observation))
 
     return act
 
 
-def head_on(observation: dict[str, np.ndarray]) -> np.ndarray:
+def head_on(observation: dict[str, torch.Tensor]) -> torch.Tensor:
     """Turn towards the goal and drive, whatever is in between: what the state alone is good for."""
-    _, cos, sin, *_ = observation["state"].T
-    return np.stack([np.clip(cos, 0, 1), np.clip(2 * np.arctan2(sin, cos), -1, 1)], -1)
+    _, cos, sin, *_ = observation["state"].unbind(-1)
+    return torch.stack([cos.clamp(0, 1), (2 * torch.atan2(sin, cos)).clamp(-1, 1)], -1)
 
 
-def success_rate(env: Any, act: Callable[[dict[str, np.ndarray]], np.ndarray]) -> float:
+def drive_at_random(seed: int) -> Act:
+    """Every command as likely as any other."""
+    rng = np.random.default_rng(seed)
+    return lambda observation: torch.from_numpy(rng.uniform(-1, 1, (len(observation["state"]), 2)))
+
+
+def success_rate(env: Gen3DNavEnv, act: Act) -> float:
     """Share of robots that reach the goal of their first episode; the episodes are the same at every call."""
     observation, _ = env.reset(seed=_TEST_SEED)
-    finished = np.zeros(env.num_envs, bool)
-    reached = np.zeros(env.num_envs, bool)
+    finished = torch.zeros(env.num_envs, dtype=torch.bool, device=env.device)
+    reached = torch.zeros_like(finished)
     for _ in range(env.task.steps):
         observation, *_, infos = env.step(act(observation))
         if infos:
             first = infos["_final_info"] & ~finished
             reached |= first & infos["final_info"]["success"]
             finished |= first
-        if finished.all():
-            break
-    return float(reached.mean())
+            if finished.all():
+                break
+    return float(reached.float().mean())
 
 
-def draw_curves(curves: dict[str, list[Point]], random: float, path: Path) -> None:
-    """Write success over steps as a picture in the format of the suffix."""
+def draw_curves(curves: dict[str, list[Point]], rows: Sequence[dict[str, Value]], path: Path) -> None:
+    """Write success over steps as a picture in the format of the suffix; the first two rows are the baselines."""
     from matplotlib.figure import Figure
 
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for name, curve in curves.items():
-        axes.plot([p.steps for p in curve], [100 * p.success for p in curve], marker="o", markersize=3, label=name)
-    axes.axhline(100 * random, color="grey", linestyle="--", label="random policy")
+        label = f"{name} ({curve[-1].seconds:.0f} s)"
+        axes.plot([p.steps for p in curve], [100 * p.success for p in curve], marker="o", markersize=3, label=label)
+    for row, style in zip(rows, ("--", ":"), strict=False):
+        axes.axhline(100 * float(row["heldout"] or 0.0), color="grey", linestyle=style, label=str(row["method"]))
     axes.set(xlabel="steps of all robots", ylabel="goals reached in held-out worlds [%]", ylim=(0, 100))
     axes.grid(alpha=0.3)
     axes.legend(loc="lower right")

@@ -80,6 +80,10 @@ class Gen3DNavEnv(VectorEnv):
     ``success``, ``collision``, ``steps`` and ``way`` (left to the goal [m]), each valid where ``_final_obs`` is true.
 
     Attributes:
+        task: What there is to do.
+        device: Where physics and pictures are computed.
+        tensors: Whether torch tensors on that device are handed out.
+        age: Steps that each robot has taken in its episode, ``(N,)``, int64.
         episodes: The record of what each robot does now; ``reset(options={"episodes": records})`` replays them.
     """
 
@@ -117,8 +121,8 @@ class Gen3DNavEnv(VectorEnv):
             raise InputError(f"{num_envs} robots in {len(environments)} environments were asked for; at least 1 each.")
         self.task = task = NavTask() if task is None else task
         self.num_envs = num_envs
-        self._device = pick_device(device)
-        self._tensors = tensors
+        self.device = pick_device(device)
+        self.tensors = tensors
         colliders, courses = [], []
         for entry in environments:
             environment = read_environment(entry.folder)
@@ -134,10 +138,10 @@ class Gen3DNavEnv(VectorEnv):
         self._source = EpisodeSource(environments, courses, ranges, pool=self._pool, robot_radius=task.body.radius)
         self._index_of = {entry.id: i for i, entry in enumerate(environments)}
         self._goals = [course.goals for course in courses]
-        self._ways = Ways(courses, self._device)
+        self._ways = Ways(courses, self.device)
         obstacles = () if self._pool is None else [entry.mesh for entry in self._pool.meshes]
         self._robots = Robots(
-            colliders, num_envs, body=task.body, obstacles=obstacles, slots=self._slots, device=self._device.type
+            colliders, num_envs, body=task.body, obstacles=obstacles, slots=self._slots, device=self.device.type
         )
         folders = [entry.folder for entry in environments]
         self._eyes = Eyes(
@@ -145,20 +149,20 @@ class Gen3DNavEnv(VectorEnv):
             num_envs,
             task.camera,
             depth=task.depth,
-            device=self._device,
+            device=self.device,
             step=task.body.step,
             furnished=clutter is not None or ranges.light is not None,
             pool=self._pool,
         )
         self.episodes: list[Episode] = []
-        self._world = torch.zeros(num_envs, dtype=torch.long, device=self._device)
-        self._goal = torch.zeros(num_envs, dtype=torch.long, device=self._device)
-        self._target = torch.zeros(num_envs, 2, device=self._device)
-        self._placed = torch.zeros(num_envs, 2, device=self._device)
-        self._way = torch.zeros(num_envs, device=self._device)
-        self._age = torch.zeros(num_envs, dtype=torch.long, device=self._device)
+        self._world = torch.zeros(num_envs, dtype=torch.long, device=self.device)
+        self._goal = torch.zeros(num_envs, dtype=torch.long, device=self.device)
+        self._target = torch.zeros(num_envs, 2, device=self.device)
+        self._placed = torch.zeros(num_envs, 2, device=self.device)
+        self._way = torch.zeros(num_envs, device=self.device)
+        self.age = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         # Where the host reads who is done while pictures are still being drawn.
-        self._done = torch.zeros(num_envs, dtype=torch.bool, pin_memory=self._device.type == "cuda")
+        self._done = torch.zeros(num_envs, dtype=torch.bool, pin_memory=self.device.type == "cuda")
         size = task.camera.size
         spaces: dict[str, gymnasium.Space] = {
             "rgb": gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8),
@@ -196,7 +200,7 @@ class Gen3DNavEnv(VectorEnv):
         self.episodes = episodes
         everybody = torch.arange(self.num_envs)
         self._begin(everybody, episodes)
-        return self._handed_out(self._observe(everybody.to(self._device))), {}
+        return self._handed_out(self._observe(everybody.to(self.device))), {}
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Drive for one step.
@@ -205,19 +209,19 @@ class Gen3DNavEnv(VectorEnv):
             actions: Shares of the largest speed and turn rate, ``(N, 2)``.
         """
         task = self.task
-        self._robots.step(torch.as_tensor(actions, dtype=torch.float32, device=self._device))
-        self._age += 1
+        self._robots.step(torch.as_tensor(actions, dtype=torch.float32, device=self.device))
+        self.age += 1
         way = self._way_left()
         gained = self._way - way
         self._way = way
         success = self._offset_to_goal().norm(dim=-1) < task.reached
         collision = self._robots.touching & ~success
         terminated = success | collision if task.collision == "ends" else success
-        truncated = (self._age >= task.steps) & ~terminated
+        truncated = (self.age >= task.steps) & ~terminated
         reward = gained + task.success_reward * success - task.collision_cost * collision - task.step_cost
         done = terminated | truncated
         self._done.copy_(done, non_blocking=True)
-        copied = torch.cuda.current_stream().record_event() if self._device.type == "cuda" else None
+        copied = torch.cuda.current_stream().record_event() if self.device.type == "cuda" else None
         observation = self._observe()
         if copied is not None:
             copied.synchronize()
@@ -230,7 +234,7 @@ class Gen3DNavEnv(VectorEnv):
                 "final_info": {
                     "success": self._out(success),
                     "collision": self._out(collision),
-                    "steps": self._out(self._age.clone()),
+                    "steps": self._out(self.age.clone()),
                     "way": self._out(way),
                 },
                 "_final_info": self._out(done),
@@ -239,7 +243,7 @@ class Gen3DNavEnv(VectorEnv):
             for robot, episode in zip(robots.tolist(), episodes, strict=True):
                 self.episodes[robot] = episode
             self._begin(robots, episodes)
-            where = robots.to(self._device)
+            where = robots.to(self.device)
             observation = {name: values.clone() for name, values in observation.items()}
             for name, values in self._observe(where).items():
                 observation[name][where] = values
@@ -279,13 +283,13 @@ class Gen3DNavEnv(VectorEnv):
             goals.append((cos * x - sin * y, sin * x + cos * y))
         # One transfer for all numbers of a row.
         table = torch.tensor([(*row, *goal) for row, goal in zip(rows, goals, strict=True)], dtype=torch.float32)
-        table, where = table.to(self._device), robots.to(self._device)
-        world = torch.tensor(worlds, device=self._device)
+        table, where = table.to(self.device), robots.to(self.device)
+        world = torch.tensor(worlds, device=self.device)
         self._world[where] = world
-        self._goal[where] = torch.tensor([episode.goal for episode in episodes], device=self._device)
+        self._goal[where] = torch.tensor([episode.goal for episode in episodes], device=self.device)
         self._target[where] = table[:, 6:]
         self._placed[where] = table[:, 3:5]
-        self._age[where] = 0
+        self.age[where] = 0
         self._robots.place(where, world, table[:, :3], scales=table[:, 3], yaws=table[:, 4], frictions=table[:, 5])
         if self._slots:
             self._robots.furnish(where, *obstacles, frictions=table[:, 5])
@@ -336,7 +340,7 @@ class Gen3DNavEnv(VectorEnv):
         )
 
     def _out(self, values: torch.Tensor) -> Any:
-        return values if self._tensors else values.cpu().numpy()
+        return values if self.tensors else values.cpu().numpy()
 
     def _handed_out(self, observation: dict[str, torch.Tensor]) -> dict[str, Any]:
         return {name: self._out(values) for name, values in observation.items()}
