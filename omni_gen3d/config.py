@@ -26,7 +26,8 @@ class Preset:
         height: Of the imagined frames [pixels].
         width: Of the imagined frames [pixels].
         num_frames: Of each trajectory, 8 (T - 1) + 1.
-        picture_candidates: First frames made from text, of which the one that shows most floor is taken.
+        picture_candidates: First frames made from text, of which the one that shows most floor is taken (but for a
+            room not too much of it).
         picture_steps: Noise levels of each.
         picture_guidance: Classifier-free guidance of the first frame and of later stations.
         completion_candidates: Pictures made for each later station of a room; again the one with most floor is taken.

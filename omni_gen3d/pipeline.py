@@ -195,7 +195,9 @@ def _imagine(
         depths = [estimate_depth(model.depth, frame, fov) for frame in frames]
         grounds = [find_ground(depth / depth.median(), intrinsics, np.random.default_rng(seed)) for depth in depths]
         floor_shares = [0.0 if ground is None else float(ground.pixels.float().mean()) for ground in grounds]
-        chosen = floor_shares.index(max(floor_shares))
+        # A room grows from floor and walls: a picture of nothing but floor would cut its walls off.
+        worth = [min(share, 1 - share) if extent == "room" else share for share in floor_shares]
+        chosen = worth.index(max(worth))
         frame, first, depth, ground = frames[[chosen]], latents[[chosen]], depths[chosen], grounds[chosen]
         metres_per_unit = float(depth.median())
     video_steps = steps or settings.video_steps

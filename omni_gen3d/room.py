@@ -34,8 +34,9 @@ _CAMERA_STRIDE = 4
 _BEHIND = 1.08
 _BORDER_PX = 12
 _MIN_ALPHA = 0.5
-# What is this little off the floor of the clearing belongs to it [m].
-_FLOOR_THICKNESS_M = 0.005
+# What is this little off the floor of the clearing belongs to it; what the first station sees so near its border stays,
+# the foot of a wall for instance [m].
+_FLOOR_THICKNESS_M, _FIRST_BORDER_M = 0.005, 0.3
 
 
 def make_room(
@@ -81,7 +82,7 @@ def make_room(
             on_step=stages.report,
         )
     with stages.stage("trajectories"):
-        room, cameras = Room(intrinsics.cpu(), settings, clearing, _FLOOR_THICKNESS_M / metres_per_unit), []
+        room, cameras = Room(intrinsics.cpu(), settings, clearing, metres_per_unit), []
         for i, anchor in enumerate(anchors):
 
             def report(share: float, done: int = i) -> None:
@@ -153,19 +154,22 @@ class Room:
         intrinsics: Of every station's camera, shape ``(3, 3)``.
         settings: The preset; the size of the pictures.
         clearing: Where nothing stands.
-        floor_thickness: What is less than this over its floor does not stand there [scene units].
+        metres_per_unit: Metres in a scene unit.
     """
 
-    def __init__(self, intrinsics: torch.Tensor, settings: Preset, clearing: Clearing, floor_thickness: float) -> None:
+    def __init__(self, intrinsics: torch.Tensor, settings: Preset, clearing: Clearing, metres_per_unit: float) -> None:
         self._lens, self._width, self._height = intrinsics, settings.width, settings.height
-        self._clearing, self._floor_thickness = clearing, floor_thickness
+        self._clearing = clearing
+        self._floor_thickness = _FLOOR_THICKNESS_M / metres_per_unit
+        self._first_border = _FIRST_BORDER_M / metres_per_unit
         self._parts: list[Gaussians] = []
         self._stations: list[tuple[torch.Tensor, torch.Tensor]] = []
 
     def add(self, gaussians: Gaussians, anchor: Anchor) -> None:
         """Take in what is new of a station's Gaussians, all in the first camera's frame."""
         world_to_camera = torch.linalg.inv(anchor.camera_to_first).cpu()
-        gaussians = gaussians[~self._clearing.holds(gaussians.means, self._floor_thickness)]
+        border = 0.0 if self._parts else self._first_border
+        gaussians = gaussians[~self._clearing.holds(gaussians.means, self._floor_thickness, border)]
         if self._parts:
             own = world_to_camera, self._depth_from(world_to_camera)
             for station in (*self._stations, own):

@@ -14,7 +14,7 @@ from omni_gen3d.video.exploring import filled
 
 # The floor is laid in this many discs a side, as wide as this share of the distance between them.
 _DISCS_A_SIDE, _SPREAD, _THICKNESS = 112, 0.6, 0.02
-_MIN_ALPHA, _BLACK = 0.5, (0.0, 0.0, 0.0)
+_MIN_ALPHA, _BLACK = 0.9, (0.0, 0.0, 0.0)
 # From so many sides away the view straight down has hardly any perspective.
 _DISTANCE_SIDES = 20
 # Cameras that survey the clearing: their focal length over the width, how far they look down, and where they stand,

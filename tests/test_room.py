@@ -48,7 +48,7 @@ def clearing() -> Clearing:
 
 def empty_room() -> Room:
     lens, settings = intrinsics_from_focal(FOCAL, WIDTH, HEIGHT), Preset(height=HEIGHT, width=WIDTH)
-    return Room(lens, settings, clearing(), 0.03)
+    return Room(lens, settings, clearing(), 1.0)
 
 
 @pytest.fixture

@@ -116,7 +116,7 @@ def _require_newton() -> None:
 
 
 def _write_picture(prompt: str, seed: int, device: torch.device, file: Path) -> None:
-    """A picture of the prompt, the one with most floor of several."""
+    """A picture of the prompt; of several the one that is most evenly floor and other things."""
     preset = load_preset("mini")
     generator = torch.Generator(device).manual_seed(seed)
     model, _ = load_model(PACKAGED_WEIGHTS, device)
@@ -130,11 +130,12 @@ def _write_picture(prompt: str, seed: int, device: torch.device, file: Path) -> 
     )
     fov = math.radians(preset.picture_fov_deg)
     lens = intrinsics_from_fov(fov, preset.width, preset.height)
-    floors = []
+    worth = []
     for picture in pictures:
         ground = find_ground(estimate_depth(model.depth, picture, fov), lens, np.random.default_rng(seed))
-        floors.append(0 if ground is None else int(ground.pixels.sum()))
-    pixels = color_to_image(pictures[int(np.argmax(floors))].movedim(0, -1).cpu() / 2 + 0.5)
+        share = 0.0 if ground is None else float(ground.pixels.float().mean())
+        worth.append(min(share, 1 - share))
+    pixels = color_to_image(pictures[int(np.argmax(worth))].movedim(0, -1).cpu() / 2 + 0.5)
     Image.fromarray(pixels).save(file)
 
 

@@ -44,10 +44,13 @@ class Clearing:
         """Points in the first camera's frame ``(..., 3)`` in the box's frame."""
         return points @ self.rotation.T + self.translation
 
-    def holds(self, points: torch.Tensor, off_floor: float) -> torch.Tensor:
-        """Which points in the first camera's frame ``(..., 3)`` are in the box or below it, that far off its floor."""
+    def holds(self, points: torch.Tensor, off_floor: float, off_border: float = 0.0) -> torch.Tensor:
+        """Which points in the first camera's frame are in the box or below it, that far off its floor and border.
+
+        Shape ``(..., 3)`` to ``(...)``, bool; distances in scene units.
+        """
         local = self.local(points)
-        within = ((local[..., :2] > self.low[:2]) & (local[..., :2] < self.high[:2])).all(-1)
+        within = ((local[..., :2] > self.low[:2] + off_border) & (local[..., :2] < self.high[:2] - off_border)).all(-1)
         return within & (local[..., 2] < self.high[2]) & (local[..., 2].abs() > off_floor)
 
     def seen_by(

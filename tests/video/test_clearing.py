@@ -56,6 +56,7 @@ def test_points_off_the_floor_are_held() -> None:
     local = torch.tensor([[0.0, 0, 0.2], [0, 0, -0.2], [0, 0, 0.001], [0, 1.1, 0.2], [0, 0, 9]])
     points = (local - found.translation) @ found.rotation
     assert found.holds(points, off_floor=0.01).tolist() == [True, True, False, False, False]
+    assert not bool(found.holds(points, off_floor=0.01, off_border=1.0).any())
 
 
 @pytest.mark.parametrize("degrees", [0, 60, -135, 180])
