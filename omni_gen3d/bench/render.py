@@ -20,6 +20,7 @@ import torch
 from PIL import Image
 
 from omni_gen3d.bench.gsplat_batch import draw_with_gsplat
+from omni_gen3d.bench.newton_agreement import beside_newton
 from omni_gen3d.bench.newton_camera import NewtonCamera
 from omni_gen3d.bench.render_memory import memory_row, sync_row
 from omni_gen3d.bench.render_stage import lab, sheet_of
@@ -114,6 +115,9 @@ def bench_render(
             report(f"{NEWTON}: {rival.width}x{rival.height}")
             rows.append(_row(OURS, rival, _ours(room, rival, backend, Path(folder), seed)))
             rows.append(_row(NEWTON, rival, _newton(room, rival, Path(folder), seed)))
+            report("surfaces beside Newton")
+            with contextlib.redirect_stdout(sys.stderr):
+                rows.append(beside_newton(room, round(100_000 * share), (160, 120), Path(folder), seed=seed))
         else:
             report("beside the cpu backend")
             setup = Setup(_COMPARED, 64, 64, 1, round(100_000 * share))
@@ -167,6 +171,8 @@ def checks_of(rows: Sequence[dict[str, Value]], device: str) -> list[Check]:
         Check("100k at 128x128 [ms]", find(OURS, 1, 128, 100_000, "ms"), "<=", 25.0),
         Check("500k at 640x480 [ms]", find(OURS, 1, 640, 500_000, "ms"), "<=", 200.0),
         Check("times as fast as Newton, 200k at 320x240", theirs / ours if ours and theirs else None, ">=", 5.0),
+        Check("median depth beside Newton, worst view [cm]", only("depth cm"), "<=", 2.0),
+        Check("same prim as Newton away from edges, worst view [share]", only("same prim"), ">=", 0.98),
     ]
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -80,6 +81,14 @@ def lab(room: Room, count: int, environments: int, folder: Path, seed: int, laye
     return open_stage(path)
 
 
+def box_part(name: str, middle: np.ndarray, low: Sequence[float], high: Sequence[float]) -> ProxyPart:
+    """A box between two corners, counted from its middle [m]."""
+    corners = (middle + np.where(np.indices((2, 2, 2)).reshape(3, 8).T, high, low)).astype(np.float32)
+    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
+    faces = np.array([face for a, b, c, d in quads for face in ((a, b, c), (a, c, d))], np.int32)
+    return ProxyPart(name, "object", TriMesh(corners, faces))
+
+
 def sheet_of(room: Room, count: int, seed: int, backend: Backend) -> np.ndarray:
     """One view of a room with a box that flies through it, in every picture, uint8 RGB, shape ``(480, 1600, 3)``.
 
@@ -89,11 +98,8 @@ def sheet_of(room: Room, count: int, seed: int, backend: Backend) -> np.ndarray:
     stage = new_stage("World")
     author_splats(stage, "/World/Splats", painted(room, count, seed))
     middle = np.append(room.outline.mean(0), 0.0)
-    low, high = middle + np.array([[-0.3, -0.3, 0.8], [0.3, 0.3, 1.6]])
-    corners = np.where(np.indices((2, 2, 2)).reshape(3, 8).T, high, low).astype(np.float32)
-    quads = [[0, 1, 3, 2], [4, 6, 7, 5], [0, 4, 5, 1], [2, 3, 7, 6], [0, 2, 6, 4], [1, 5, 7, 3]]
-    faces = np.array([face for a, b, c, d in quads for face in ((a, b, c), (a, c, d))], np.int32)
-    author_collision(stage, "/World", (ProxyPart("Robot", "object", TriMesh(corners, faces)),))
+    box = box_part("Robot", middle, (-0.3, -0.3, 0.8), (0.3, 0.3, 1.6))
+    author_collision(stage, "/World", (box,))
     cameras = room.cameras(1, 320, 240)
     before = transform_cameras(cameras, torch.eye(3), torch.tensor([0.02, 0.05, 0.0]))
     with SplatRenderDelegate(stage, backend, purposes=("default", "render", "guide")) as delegate:

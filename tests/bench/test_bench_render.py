@@ -24,6 +24,7 @@ def test_verb_on_a_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             pass
 
     monkeypatch.setattr(bench, "NewtonCamera", Rival)
+    monkeypatch.setattr(bench, "beside_newton", lambda *_, **__: {"depth cm": 1.0, "same prim": 0.9})
     sheet = tmp_path / "sheet.png"
     result = CliRunner().invoke(bench_app, ["render", "--device", "cpu", "--toy", "--json", "--sheet", str(sheet)])
     assert result.exit_code == 0, result.output
@@ -35,7 +36,8 @@ def test_verb_on_a_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
     different, sync = found["rows"][:2]
     assert different["environments"] == sync["environments"] == 4 and different["host GB"] < 0.5
     assert 0 < sync["sync_ms"] < sync["first_sync_ms"]
-    assert len(found["checks"]) == 6
+    assert len(found["checks"]) == 8
+    assert [check["ok"] for check in found["checks"][-2:]] == [True, False]
     assert Image.open(sheet).size == (1600, 480)
 
 
