@@ -115,6 +115,7 @@ class RenderIndex:
         self.placement = 0
         self.metres = imaging.metres_per_unit(stage)
         self._dirty: dict[tuple[str, int], None] = {}
+        self._rearranged: set[str] = set()
         self._walk("/")
 
     def close(self) -> None:
@@ -134,6 +135,8 @@ class RenderIndex:
         if time != self._time:
             self._time = time
             self._forget_lights()
+            for path in sorted(self._rearranged):
+                self._walk(path)
             for key, rprim in self.rprims.items():
                 if rprim.timed:
                     self._mark(key, rprim.timed)
@@ -230,9 +233,12 @@ class RenderIndex:
         self._forget_lights()
         self.version += 1
         self._shapes_may_be_unused = True
-        for found in imaging.walk(root) if root is not None else ():
+        self._rearranged = {at for at in self._rearranged if at != path and not at.startswith(path.rstrip("/") + "/")}
+        for found in imaging.walk(root, imaging.time_code(self._time)) if root is not None else ():
             if isinstance(found, imaging.Drawable):
                 self._add(found)
+            elif imaging.is_instancer(found):
+                self._rearranged |= {imaging.path_of(found)} if imaging.rearranges(found) else set()
             else:
                 self._lights[imaging.path_of(found)] = found
 

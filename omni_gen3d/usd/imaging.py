@@ -115,8 +115,10 @@ class StageListener:
         self._changes.reloaded.add(layer.identifier)
 
 
-def walk(root: Usd.Prim) -> Iterator[Drawable | Usd.Prim]:
-    """Every drawable at or below ``root``, and every light as the prim it is, in the order of the stage.
+def walk(root: Usd.Prim, time: Usd.TimeCode) -> Iterator[Drawable | Usd.Prim]:
+    """Every drawable at or below ``root``; lights and PointInstancers as the prims they are; in the order of the stage.
+
+    The copies that a PointInstancer makes are those at the time.
 
     Raises:
         InputError: A PointInstancer asks for more than ``MAX_INSTANCES`` copies.
@@ -126,7 +128,8 @@ def walk(root: Usd.Prim) -> Iterator[Drawable | Usd.Prim]:
     for prim in prims:
         if prim.IsA(UsdGeom.PointInstancer):
             prims.PruneChildren()
-            yield from _instances(prim)
+            yield prim
+            yield from _instances(prim, time)
         elif (kind := kind_of(prim)) is not None:
             yield Drawable(prim, kind, _ordinal(prim, ordinals), Gf.Matrix4d(1), prim)
         elif is_light(prim):
@@ -185,10 +188,9 @@ def _ordinal(prim: Usd.Prim, ordinals: dict[str, int]) -> int:
     return ordinals[shared]
 
 
-def _instances(prim: Usd.Prim) -> Iterator[Drawable]:
+def _instances(prim: Usd.Prim, when: Usd.TimeCode) -> Iterator[Drawable]:
     """The copies that a PointInstancer makes of what lies below its prototypes."""
     instancer = UsdGeom.PointInstancer(prim)
-    when = Usd.TimeCode.EarliestTime()
     indices = instancer.GetProtoIndicesAttr().Get(when) or []
     if len(indices) > MAX_INSTANCES:
         raise InputError(f"{prim.GetPath()} makes {len(indices)} instances; at most {MAX_INSTANCES} are drawn.")
@@ -206,6 +208,25 @@ def _instances(prim: Usd.Prim) -> Iterator[Drawable]:
             if kind is not None:
                 local = UsdGeom.Xformable(inner).ComputeLocalToWorldTransform(when) * outside
                 yield Drawable(inner, kind, number, local * transforms[number], prim)
+
+
+def is_instancer(prim: Usd.Prim) -> bool:
+    """Whether the prim makes copies of others."""
+    return prim.IsA(UsdGeom.PointInstancer)
+
+
+def rearranges(instancer: Usd.Prim) -> bool:
+    """Whether the copies that a PointInstancer makes depend on the time."""
+    # Those of its prototypes are in the places of the copies.
+    prototypes = UsdGeom.PointInstancer(instancer).GetPrototypesRel().GetForwardedTargets()
+    own = [
+        attribute for attribute in instancer.GetAuthoredAttributes() if not attribute.GetName().startswith("xformOp")
+    ]
+    return any(attribute.ValueMightBeTimeVarying() for attribute in own) or any(
+        prim.IsA(UsdGeom.Xformable) and UsdGeom.Xformable(prim).TransformMightBeTimeVarying()
+        for path in prototypes
+        for prim in Usd.PrimRange(instancer.GetStage().GetPrimAtPath(path))
+    )
 
 
 def world_matrix(drawable: Drawable, time: Usd.TimeCode) -> np.ndarray:

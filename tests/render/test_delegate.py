@@ -295,6 +295,27 @@ def test_instances_share_their_shape_and_keep_their_numbers(usd, stage, author_b
     assert found(moved, -1, 0) == ("", -1) and found(moved, 0, -1) == (box, 2)
 
 
+def test_copies_of_an_instancer_follow_the_time(usd, stage, author_box) -> None:
+    """Copies move, come and go between time codes, and nothing is loaded again."""
+    instancer = usd.UsdGeom.PointInstancer.Define(stage, "/World/Crowd")
+    author_box(stage, "/World/Crowd/Box", (-0.2, -0.2, -0.2), (0.2, 0.2, 0.2))
+    instancer.CreatePrototypesRel().SetTargets(["/World/Crowd/Box"])
+    for time, places in ((-9, []), (0, [(2, 0, 0)]), (10, [(3, 0, 0)]), (20, [(2, 0, 0), (2, 1, 0)])):
+        instancer.CreateProtoIndicesAttr().Set([0] * len(places), time)
+        instancer.CreatePositionsAttr().Set(places, time)
+    with SplatRenderDelegate(stage, "cpu") as delegate:
+
+        def seen(time: float) -> tuple[float, list[int]]:
+            found = delegate.render(camera(), time=time, aovs=("depth", "instance_id")).aovs
+            return float(found["depth"][0, 16, 24]), np.unique(found["instance_id"]).tolist()
+
+        assert seen(-9) == (0, [-1])
+        moving = [seen(time) for time in (0, 5, 10, 20, 0)]
+        assert delegate.counts.meshes_loaded == 1
+    np.testing.assert_allclose([depth for depth, _ in moving], [1.8, 2.3, 2.8, 1.8, 1.8], atol=1e-4)
+    assert [ids for _, ids in moving] == [[-1, 0], [-1, 0], [-1, 0], [-1, 0, 1], [-1, 0]]
+
+
 def test_each_camera_sees_its_environment_at_its_time(usd, stage) -> None:
     """Two environments at one place do not see each other; time samples move the splats."""
     for i, x in enumerate((2.0, 3.0)):
