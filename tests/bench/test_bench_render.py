@@ -24,7 +24,7 @@ def test_verb_on_a_toy(monkeypatch: pytest.MonkeyPatch, tmp_path: Path):
             pass
 
     monkeypatch.setattr(bench, "NewtonCamera", Rival)
-    monkeypatch.setattr(bench, "beside_newton", lambda *_, **__: {"depth cm": 1.0, "same prim": 0.9})
+    monkeypatch.setattr(bench, "beside_newton", lambda *_, **__: {"method": "", "depth cm": 1.0, "same prim": 0.9})
     sheet = tmp_path / "sheet.png"
     result = CliRunner().invoke(bench_app, ["render", "--device", "cpu", "--toy", "--json", "--sheet", str(sheet)])
     assert result.exit_code == 0, result.output
