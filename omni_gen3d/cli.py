@@ -86,7 +86,14 @@ def generate(
     ] = None,
     video: Annotated[
         Path | None,
-        typer.Option(metavar="FILE", help="A film by a still camera, or a folder of its frames: a scene that moves."),
+        typer.Option(metavar="FILE", help="A film, or a folder of its frames: a scene that moves."),
+    ] = None,
+    poses: Annotated[
+        Path | None,
+        typer.Option(
+            metavar="FILE",
+            help="Where the film's camera was, as JSON or TUM's text. [default: odometry, if it moved]",
+        ),
     ] = None,
     fps: Annotated[
         float | None, typer.Option(metavar="F", help="Times taken of a second of the film. [default: 8]")
@@ -139,8 +146,8 @@ def generate(
     sentences = [prompt] if prompts is None else read_prompts(prompts)
     if image is not None and video is not None:
         raise InputError("--image and --video exclude each other; give one of them.")
-    if video is None and (fps is not None or times is not None):
-        raise InputError("--fps and --times belong to --video; give it, too.")
+    if video is None and not (fps is None and times is None and poses is None):
+        raise InputError("--fps, --times and --poses belong to --video; give it, too.")
     check_extent(extent.value, of_film=video is not None)
     source = image or video
     for sentence in sentences:
@@ -157,6 +164,7 @@ def generate(
                         fov_deg=fov,
                         frames_per_second=fps,
                         times=DEFAULT_TIMES if times is None else times,
+                        poses=poses,
                         out=folder,
                         seed=wish.seed,
                         preset=preset,

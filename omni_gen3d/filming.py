@@ -26,11 +26,12 @@ from omni_gen3d.request import DEFAULT_TIMES, Collision, check_collider, check_r
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.cache4d import cache_at_times
+from omni_gen3d.video.camera_path import read_camera_path
 from omni_gen3d.video.clip import Clip, load_clip
 from omni_gen3d.video.depth import estimate_fov, estimate_video_depth
 from omni_gen3d.video.ground import find_ground
 from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine_video, latent_of_picture
-from omni_gen3d.video.steadiness import find_steadiness
+from omni_gen3d.video.survey import survey_film
 from omni_gen3d.video.text import encode_text
 from omni_gen3d.video.tokenizer import TEMPORAL_COMPRESSION
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories, trajectory_cameras
@@ -46,6 +47,7 @@ def generate_from_video(
     fov_deg: float | None = None,
     frames_per_second: float | None = None,
     times: int = DEFAULT_TIMES,
+    poses: Path | str | None = None,
     out: Path | str,
     seed: int = 0,
     preset: str = "mini",
@@ -56,9 +58,10 @@ def generate_from_video(
     progress: Progress | None = None,
     cancelled: Callable[[], bool] | None = None,
 ) -> GeneratedEnvironment:
-    """Generate an environment that moves as a film by a still camera does, and write it to a folder.
+    """Generate an environment that moves as a film does, and write it to a folder.
 
-    The film is taken in windows of the model's length that share a frame. What stands still is that of the first.
+    The film is taken in windows of the model's length that share a frame. Where the camera stood still, what stands
+    still is that of the first window; where it moved, later ones add what the earlier ones did not see.
 
     Args:
         video: A video file, or a folder of pictures.
@@ -66,10 +69,13 @@ def generate_from_video(
         fov_deg: Horizontal field of view of the film; estimated where None.
         frames_per_second: See ``video.clip.load_clip``.
         times: How many times the scene has at most; 17 take one window, each 16 more another one.
+        poses: Where the camera was (``video.camera_path.read_camera_path``). None for a camera that stood still, or one
+            whose way shall be found out of the film.
         out, seed, preset, device, steps, collision, robot_radius, progress, cancelled: As ``pipeline.generate``.
 
     Raises:
-        InputError: A value or file cannot be used, or the camera moved.
+        InputError: A value or file cannot be used, or the camera moved in a way that cannot be told.
+        MissingDependencyError: The camera moved, no poses are given, and open3d is not installed.
         CancelledError: ``cancelled`` returned True; nothing was written.
     """
     check_request(prompt, image=video, fov_deg=fov_deg, seed=seed, steps=steps)
@@ -82,10 +88,10 @@ def generate_from_video(
     clip = load_clip(
         video, settings.width, settings.height, times=times, frames_per_second=frames_per_second, fov_deg=fov_deg
     )
-    notes = [*clip.notes, *_expect_still(video, clip)]
+    path = None if poses is None else read_camera_path(poses).camera_to_first(clip.seconds)
     stages = Stages(progress, cancelled)
     with deterministic_kernels():
-        scene, cameras, estimates = _make_scene(clip, prompt or "", settings, torch_device, seed, steps, stages)
+        scene, cameras, estimates = _make_scene(clip, path, prompt or "", settings, torch_device, seed, steps, stages)
         provenance = Provenance(
             kind="dynamic",
             prompt=prompt or None,
@@ -93,7 +99,7 @@ def generate_from_video(
             seed=seed,
             model=settings.family,
             model_sha256=digest_folder(PACKAGED_WEIGHTS),
-            notes=(*notes, *estimates),
+            notes=(*clip.notes, *estimates),
         )
         return finish_environment(
             scene,
@@ -107,19 +113,6 @@ def generate_from_video(
             voxel_size=settings.voxel_size,
             max_faces=settings.max_faces,
         )
-
-
-def _expect_still(video: Path | str, clip: Clip) -> list[str]:
-    steadiness = find_steadiness(clip.frames)
-    if not steadiness.is_known:
-        return ["the film shows too little texture to tell whether the camera stood still; it was taken to."]
-    if not steadiness.is_still:
-        raise InputError(
-            f"the camera of {video} moves: {steadiness.moved_share:.0%} of the background is elsewhere in some frame, "
-            f"by {steadiness.shift_px:.1f} pixels of {clip.frames.shape[2]}. Give a film from a still camera, or the "
-            "part of this one in which it stands still."
-        )
-    return []
 
 
 @dataclass(frozen=True)
@@ -146,7 +139,14 @@ class _Anchor:
 
 
 def _make_scene(
-    clip: Clip, prompt: str, settings: Preset, device: torch.device, seed: int, steps: int | None, stages: Stages
+    clip: Clip,
+    path: np.ndarray | None,
+    prompt: str,
+    settings: Preset,
+    device: torch.device,
+    seed: int,
+    steps: int | None,
+    stages: Stages,
 ) -> tuple[DynamicScene, Cameras, tuple[str, ...]]:
     """The levelled, metric scene, the cameras that imagined its first window, and the estimates made on the way."""
     notes: list[str] = []
@@ -161,36 +161,55 @@ def _make_scene(
                 "cropping; sizes and distances depend on it. Give --fov if it is known."
             )
     intrinsics = intrinsics_from_fov(fov, settings.width, settings.height).to(device, torch.float32)
+    with stages.stage("camera"):
+        survey, told = survey_film(model.depth, clip, fov, intrinsics, path)
+        notes += told
     generator = torch.Generator(device).manual_seed(seed)
     studio = _Studio(model, decoder, text, intrinsics, settings, steps or settings.video_steps, generator, stages)
     splits: list[Split] = []
     first_cameras: Cameras | None = None
     anchor: _Anchor | None = None
     shared: tuple[torch.Tensor, torch.Tensor] | None = None
+    size = settings.width, settings.height
     starts = range(0, max(len(clip) - 1, 1), settings.num_frames - 1)
     for number, start in enumerate(starts):
         label = f" {number + 1} of {len(starts)}" if len(starts) > 1 else ""
         frames = clip.window(start, settings.num_frames).to(device)
-        with stages.stage(f"depth{label}"):
-            depth = estimate_video_depth(model.depth, frames, fov)
-            if shared is not None:
-                depth = depth * _scale_between(*shared, frames[:, 0], depth[0])
-            shared = frames[:, -1], depth[-1]
-        unit = float(depth[0].median())
         count = min(settings.num_frames, len(clip) - start)
-        sequence, cameras = _imagined(studio, frames, depth / unit, count, clip.frames_per_second, label)
+        with stages.stage(f"depth{label}"):
+            if survey is None:
+                source, pose = None, torch.eye(4)
+                depth = estimate_video_depth(model.depth, frames, fov)
+                if shared is not None:
+                    depth = depth * _scale_between(*shared, frames[:, 0], depth[0])
+                shared = frames[:, -1], depth[-1]
+            else:
+                depth, source, pose = survey.window(start, settings.num_frames)
+        unit = float(depth[0].median())
+        if source is not None:
+            source = source.clone()
+            source[:, :3, 3] /= unit
+        sequence, cameras = _imagined(studio, frames, depth / unit, source, count, clip.frames_per_second, label)
+        filmed_by = None if source is None else trajectory_cameras(source[None, :count].cpu(), intrinsics.cpu(), *size)
         with stages.stage(f"levelling{label}"):
+            turn, shift = pose[:3, :3].cpu(), pose[:3, 3].cpu() / unit
+            sequence = _moved(sequence, turn, shift)
+            cameras = transform_cameras(cameras, turn, shift)
             if anchor is None:
                 anchor, note = _find_anchor(sequence, cameras, depth[0].cpu(), intrinsics.cpu(), unit, seed)
                 notes += [] if note is None else [note]
             sequence = _placed(sequence, anchor, intrinsics.cpu(), unit)
             cameras = transform_cameras(cameras, anchor.rotation, anchor.translation, unit)
+            if filmed_by is not None:
+                filmed_by = transform_cameras(filmed_by, turn, shift)
+                filmed_by = transform_cameras(filmed_by, anchor.rotation, anchor.translation, unit)
         with stages.stage(f"motion{label}"):
-            splits.append(split_sequence(sequence, cameras, frames[:, :count].cpu()))
+            splits.append(split_sequence(sequence, cameras, frames[:, :count].cpu(), filmed_by))
         first_cameras = first_cameras or cameras
     assert first_cameras is not None
     with stages.stage("parts"):
-        return assemble_scene(splits, clip.frames_per_second), first_cameras, tuple(notes)
+        scene = assemble_scene(splits, clip.frames_per_second, camera_moves=survey is not None)
+        return scene, first_cameras, tuple(notes)
 
 
 def _scale_between(
@@ -202,13 +221,21 @@ def _scale_between(
 
 
 def _imagined(
-    studio: _Studio, frames: torch.Tensor, depth: torch.Tensor, count: int, frames_per_second: float, label: str
+    studio: _Studio,
+    frames: torch.Tensor,
+    depth: torch.Tensor,
+    source_to_first: torch.Tensor | None,
+    count: int,
+    frames_per_second: float,
+    label: str,
 ) -> tuple[GaussianSequence, Cameras]:
-    """The first ``count`` times of a window and the cameras that imagined it, in its unit and the camera's frame."""
+    """The first ``count`` times of a window and the cameras that imagined it, in its unit and first camera's frame."""
     settings, stages = studio.settings, studio.stages
     with stages.stage(f"trajectories{label}"):
         first = latent_of_picture(studio.model, frames[None, :, 0])
         camera_to_first = six_trajectories(settings.num_frames, studio.generator, frames.device)
+        if source_to_first is not None:
+            camera_to_first = source_to_first @ camera_to_first
         latent_frames = (settings.num_frames - 1) // TEMPORAL_COMPRESSION + 1
         noise = draw_noise(len(TRAJECTORY_NAMES), latent_frames, settings.height, settings.width, studio.generator)
         imagined = imagine_video(
@@ -221,12 +248,13 @@ def _imagined(
             studio.text,
             noise,
             steps=studio.steps,
+            source_to_first=None if source_to_first is None else source_to_first[None],
             on_step=lambda i: stages.report((i + 1) / (studio.steps + 1)),
         )
         cameras = trajectory_cameras(camera_to_first, studio.intrinsics, settings.width, settings.height)
         video = VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, settings.num_frames)
     with stages.stage(f"splats{label}"):
-        cache = cache_at_times(frames, depth, studio.intrinsics, camera_to_first, range(count))
+        cache = cache_at_times(frames, depth, studio.intrinsics, camera_to_first, range(count), source_to_first)
         sequence = decode_times(studio.decoder, video, cache, settings.max_gaussians, frames_per_second)
         return replace(sequence, frames=tuple(gaussians.to("cpu") for gaussians in sequence.frames)), cameras.to("cpu")
 
@@ -246,11 +274,16 @@ def _find_anchor(
     return _Anchor(None, levelling.rotation, levelling.translation), levelling.note
 
 
+def _moved(sequence: GaussianSequence, turn: torch.Tensor, shift: torch.Tensor, scale: float = 1.0) -> GaussianSequence:
+    return replace(
+        sequence, frames=tuple(transform_gaussians(gaussians, turn, shift, scale) for gaussians in sequence.frames)
+    )
+
+
 def _placed(sequence: GaussianSequence, anchor: _Anchor, intrinsics: torch.Tensor, unit: float) -> GaussianSequence:
     """A window in the world, its floor flat."""
-    frames = sequence.frames
     if anchor.ground is not None:
         ground = replace(anchor.ground, camera_height=anchor.ground.camera_height / unit)
-        frames = tuple(settle_on_ground(gaussians, ground, intrinsics) for gaussians in frames)
-    moved = (transform_gaussians(gaussians, anchor.rotation, anchor.translation, unit) for gaussians in frames)
-    return replace(sequence, frames=tuple(moved))
+        settled = tuple(settle_on_ground(gaussians, ground, intrinsics) for gaussians in sequence.frames)
+        sequence = replace(sequence, frames=settled)
+    return _moved(sequence, anchor.rotation, anchor.translation, unit)

@@ -317,3 +317,75 @@ def save_depth_model() -> Callable[..., None]:
         (folder / "preprocessor_config.json").write_text(json.dumps(processor))
 
     return save
+
+
+@dataclass(frozen=True)
+class FilmedRoom:
+    """A textured room as a camera sees it on its way, exactly: sRGB uint8 ``(N, H, W, 3)``, depth along z [m]
+    ``(N, H, W)``, poses relative to the first camera ``(N, 4, 4)`` and intrinsics ``(3, 3)``."""
+
+    frames: np.ndarray
+    depth: torch.Tensor
+    camera_to_first: np.ndarray
+    intrinsics: torch.Tensor
+
+
+@pytest.fixture(scope="session")
+def filmed_room() -> Callable[[int, float], FilmedRoom]:
+    """A camera of 67 degrees goes ``step`` [m] sideways a time, a little ahead, and turns."""
+
+    def filmed(count: int, step: float) -> FilmedRoom:
+        lens = intrinsics_from_fov(math.radians(67), 320, 176).float()
+        path = _walked_path(count, step)
+        made = [_room_picture(pose, lens.numpy(), 176, 320) for pose in path]
+        depth = torch.from_numpy(np.stack([depth for _, depth in made])).float()
+        return FilmedRoom(np.stack([picture for picture, _ in made]), depth, path, lens)
+
+    return filmed
+
+
+# x right, y down, z ahead of the first camera; floor, ceiling, walls [m].
+_ROOM_PLANES = ((0, -2.2), (0, 2.4), (1, -1.4), (1, 1.2), (2, -1.5), (2, 4.5))
+
+
+def _room_picture(
+    camera_to_first: np.ndarray, intrinsics: np.ndarray, height: int, width: int
+) -> tuple[np.ndarray, np.ndarray]:
+    """sRGB uint8 ``(H, W, 3)`` and depth along z [m] ``(H, W)`` from a camera inside the room."""
+    v, u = np.mgrid[:height, :width] + 0.5
+    rays = np.stack(
+        [(u - intrinsics[0, 2]) / intrinsics[0, 0], (v - intrinsics[1, 2]) / intrinsics[1, 1], u * 0 + 1], -1
+    )
+    along, eye = rays @ camera_to_first[:3, :3].T, camera_to_first[:3, 3]
+    depth, which = np.full((height, width), np.inf), np.zeros((height, width), int)
+    for index, (axis, place) in enumerate(_ROOM_PLANES):
+        with np.errstate(divide="ignore", invalid="ignore"):
+            reached = (place - eye[axis]) / along[..., axis]
+        nearer = (reached > 1e-6) & (reached < depth)
+        depth, which = np.where(nearer, reached, depth), np.where(nearer, index, which)
+    points = eye + along * depth[..., None]
+    waves = np.stack([_waves(points * 3.0 + 7.0 * which[..., None] + 40.0 * channel) for channel in range(3)], -1)
+    shade = np.array([0.75, 0.8, 0.55, 0.95, 0.7, 0.85])[which][..., None]
+    return (255 * np.clip(shade * (0.25 + 0.7 * waves), 0, 1)).astype(np.uint8), depth
+
+
+def _waves(points: np.ndarray) -> np.ndarray:
+    """Smooth noise in [0, 1] out of waves of several lengths."""
+    rng = np.random.default_rng(3)
+    total = np.zeros(points.shape[:-1])
+    for scale in (1.0, 2.0, 4.0, 8.0):
+        for _ in range(3):
+            direction = rng.normal(size=3)
+            direction *= scale / np.linalg.norm(direction)
+            total += np.sin(points @ direction + rng.uniform(0, 2 * math.pi)) / (2 * scale**0.5)
+    return 0.5 + 0.5 * np.tanh(total / 1.5)
+
+
+def _walked_path(count: int, step: float, turn_deg: float = 0.6) -> np.ndarray:
+    """A camera that goes sideways and ahead while it turns, ``(N, 4, 4)``."""
+    poses = np.tile(np.eye(4), (count, 1, 1))
+    for i in range(count):
+        angle = math.radians(turn_deg) * i
+        poses[i, :3, :3] = [[math.cos(angle), 0, math.sin(angle)], [0, 1, 0], [-math.sin(angle), 0, math.cos(angle)]]
+        poses[i, :3, 3] = [step * i, 0, 0.4 * step * i]
+    return poses

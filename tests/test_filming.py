@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from fractions import Fraction
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
+from pxr import Usd
 
 import omni_gen3d
 from omni_gen3d.errors import InputError
@@ -42,7 +44,7 @@ def film(tmp_path_factory: pytest.TempPathFactory, garage_picture: Path) -> Path
 
 def test_a_film_becomes_a_scene_that_moves(film: Path, tmp_path: Path) -> None:
     """The environment is valid and dynamic, has every time, a floor, spawn poses and an animated preview, and knows
-    the film by its digest; at most one Gaussian in four moves."""
+    the film by its digest; splats of all but the rest are stored once, and at most one Gaussian in four moves."""
     made = omni_gen3d.generate_from_video(film, out=tmp_path / "env", times=TIMES, fov_deg=67.4, steps=1, device="cpu")
     assert validate(made.environment) == []
     manifest = Manifest.read(made.environment / "environment.yaml")
@@ -51,20 +53,46 @@ def test_a_film_becomes_a_scene_that_moves(film: Path, tmp_path: Path) -> None:
     assert manifest.num_gaussians == made.num_gaussians
     with Image.open(made.environment / "preview.webp") as preview:
         assert getattr(preview, "n_frames", 1) == TIMES and preview.size == (320, 176)
+    stage = Usd.Stage.Open(str(made.environment / "environment.usda"))
+    splats = [prim for prim in stage.Traverse() if prim.GetTypeName() == "ParticleField3DGaussianSplat"]
+    once = [prim for prim in splats if prim.GetName() == "Splats"]
+    assert once and not any(attribute.GetNumTimeSamples() for prim in once for attribute in prim.GetAttributes())
     standing = read_environment(made.environment, motion="none").gaussians
     for time in range(TIMES):
         count = len(read_environment(made.environment, time=time).gaussians)
         assert len(standing) <= count <= 1.25 * len(standing)
 
 
-def test_a_camera_that_moves_is_refused(film: Path, tmp_path: Path) -> None:
-    """A pan over a picture is refused before any network runs, and nothing is written."""
-    with av.open(str(film), mode="r") as container:
-        first = next(container.decode(video=0)).to_ndarray(format="rgb24")
-    folder = tmp_path / "pan"
-    folder.mkdir()
-    for i in range(6):
-        Image.fromarray(first[20:120, 4 * i : 4 * i + 200]).save(folder / f"{i}.png")
-    with pytest.raises(InputError, match=r"camera of .*pan moves: \d+% of the background"):
-        omni_gen3d.generate_from_video(folder, out=tmp_path / "env")
+@pytest.fixture(scope="module")
+def walk(tmp_path_factory: pytest.TempPathFactory, filmed_room: Any) -> tuple[Path, Path]:
+    """A folder of pictures by a camera that walks through a textured room, and its poses."""
+    folder = tmp_path_factory.mktemp("walk")
+    room = filmed_room(4, 0.06)
+    (folder / "pictures").mkdir()
+    for i, frame in enumerate(room.frames):
+        Image.fromarray(frame).save(folder / "pictures" / f"{i}.png")
+    poses = folder / "poses.json"
+    poses.write_text(json.dumps({"camera_to_world": room.camera_to_first.tolist(), "frames_per_second": 8}))
+    return folder / "pictures", poses
+
+
+def test_a_camera_whose_poses_are_given(walk: tuple[Path, Path], tmp_path: Path) -> None:
+    """The room is one room: an environment without an error, most of which stands still, and whose note says where the
+    poses came from."""
+    pictures, poses = walk
+    made = omni_gen3d.generate_from_video(
+        pictures, poses=poses, out=tmp_path / "env", fov_deg=67, steps=1, device="cpu", collision="none"
+    )
+    assert not [finding for finding in validate(made.environment) if finding.severity == "error"]
+    assert any("poses are those that were given" in note for note in made.notes)
+    standing = read_environment(made.environment, motion="none").gaussians
+    assert len(read_environment(made.environment, time=3).gaussians) <= 1.25 * len(standing)
+
+
+def test_wrong_poses_are_refused(walk: tuple[Path, Path], tmp_path: Path) -> None:
+    """Poses of a camera that rests do not explain a film of one that walks; nothing is written."""
+    still = tmp_path / "still.txt"
+    still.write_text("0 0 0 0 0 0 0 1\n9 0 0 0 0 0 0 1\n")
+    with pytest.raises(InputError, match="do not explain how"):
+        omni_gen3d.generate_from_video(walk[0], poses=still, out=tmp_path / "env", fov_deg=67, device="cpu")
     assert not (tmp_path / "env").exists()

@@ -123,6 +123,21 @@ def room(
 
 @bench_app.command()
 @reported
+def film(
+    video: Annotated[
+        Path | None, typer.Option(metavar="FILE", help="A film by a still camera. [default: a board before a wall]")
+    ] = None,
+    long_times: Annotated[int, typer.Option(metavar="N", help="How many times of it the long run takes.")] = 300,
+    as_json: JsonOption = False,
+) -> None:
+    """17 and 300 times of a film: seconds, memory, bytes. Takes a quarter of an hour on two cores."""
+    from omni_gen3d.bench.film import bench_film
+
+    publish(bench_film(video, long_times, report=tell), as_json)
+
+
+@bench_app.command()
+@reported
 def lyra(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
     views: Annotated[int, typer.Option(help="Trajectories in one pass.")] = 6,

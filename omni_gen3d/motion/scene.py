@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+import numpy as np
 import torch
+from scipy.spatial import KDTree
 
 from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.motion.rigid import rigid_part
@@ -26,7 +28,7 @@ def dynamic_scene(sequence: GaussianSequence, cameras: Cameras, film: torch.Tens
     return assemble_scene([split_sequence(sequence, cameras, film)], sequence.frames_per_second)
 
 
-def assemble_scene(windows: Sequence[Split], frames_per_second: float) -> DynamicScene:
+def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera_moves: bool = False) -> DynamicScene:
     """One scene of windows in time that follow each other and overlap by one time.
 
     What stands still is that of the first window, so that nothing jumps where two meet; what moves is followed across
@@ -35,6 +37,8 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float) -> Dynami
     Args:
         windows: At least one.
         frames_per_second: Of all of them.
+        camera_moves: Whether later windows see what earlier ones do not: then what of them stands still away from that
+            of the earlier ones is added.
     """
     moving = list(windows[0].moving)
     for window in windows[1:]:
@@ -52,12 +56,22 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float) -> Dynami
     # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
     return DynamicScene(
-        static=windows[0].static,
+        static=_everywhere([window.static for window in windows]) if camera_moves else windows[0].static,
         parts=tuple(parts),
         residual=residual if any(map(len, residual)) else None,
         frames_per_second=frames_per_second,
         num_frames=len(moving),
     )
+
+
+def _everywhere(sets: Sequence[Gaussians]) -> Gaussians:
+    """The first set, and of each other one what lies where none before it has anything."""
+    everything = sets[0]
+    for other in sets[1:]:
+        reach = link_length([everything])
+        distance, _ = KDTree(everything.means.numpy()).query(other.means.numpy(), distance_upper_bound=reach)
+        everything = Gaussians.joined([everything, other[torch.from_numpy(np.flatnonzero(np.isinf(distance)))]])
+    return everything
 
 
 def gaussians_at(scene: Gaussians | GaussianSequence | DynamicScene, frame: int) -> Gaussians:

@@ -58,7 +58,8 @@ def score_parts(parts: Sequence[MovingPart], truth: Sequence[TrueMover]) -> Part
         parts: In the world of the truth.
         truth: At the same times.
     """
-    overlaps = np.array([[_overlap(part, mover) for mover in truth] for part in parts]).reshape(
+    proxies, solids = [_Proxy(part) for part in parts], [_Solid(mover) for mover in truth]
+    overlaps = np.array([[_overlap(proxy, solid) for solid in solids] for proxy in proxies]).reshape(
         len(parts), len(truth), 2
     )
     rows, columns = linear_sum_assignment(-overlaps[..., 0]) if overlaps.size else ((), ())
@@ -86,36 +87,56 @@ def static_flicker(film: np.ndarray, moving: np.ndarray) -> float:
     return float(film.astype(np.float64).mean(-1)[:, still].std(0).mean())
 
 
-def _overlap(part: MovingPart, mover: TrueMover) -> tuple[float, float]:
+class _Proxy:
+    """The hulls of a part, and their common volume [m^3]."""
+
+    def __init__(self, part: MovingPart) -> None:
+        self.to_world, self.present, self.hulls = part.to_world, np.flatnonzero(part.present), part.hulls
+        self.volume = 0.0
+        if part.hulls:
+            self.corners = np.concatenate([hull.vertices for hull in part.hulls]).astype(np.float64)
+            points, cell = _grid(self.corners.min(0), self.corners.max(0))
+            self.volume = cell * float(self.holds(points).sum())
+
+    def holds(self, points: np.ndarray) -> np.ndarray:
+        """Whether points in the part's frame lie in any of the hulls, ``(M,)``."""
+        return np.any([_in_hull(hull, points) for hull in self.hulls], axis=0)
+
+
+class _Solid:
+    """Points that fill a mover, and the volume of each [m^3]."""
+
+    def __init__(self, mover: TrueMover) -> None:
+        self.to_world, self.corners = mover.to_world, mover.mesh.vertices.astype(np.float64)
+        points, self.cell = _grid(self.corners.min(0), self.corners.max(0))
+        self.points = points[is_inside(FaceTree.of(mover.mesh), points)]
+
+
+def _overlap(proxy: _Proxy, solid: _Solid) -> tuple[float, float]:
     """Mean shared share of volume and mean distance of the middles [m] over the times of the part."""
+    if not proxy.hulls:
+        return 0.0, 0.0
     shares, errors = [], []
-    for time in np.flatnonzero(part.present):
-        hulls = [_moved(hull, part.to_world[time]) for hull in part.hulls]
-        if not hulls:
-            return 0.0, 0.0
-        solid = _moved(mover.mesh, mover.to_world[time])
-        corners = np.concatenate([hull.vertices for hull in hulls])
-        low, high = corners.min(0), corners.max(0)
-        errors.append(np.linalg.norm((low + high - solid.vertices.min(0) - solid.vertices.max(0)) / 2))
-        if (low > solid.vertices.max(0)).any() or (high < solid.vertices.min(0)).any():
-            shares.append(0.0)
-            continue
-        points = _grid(np.minimum(low, solid.vertices.min(0)), np.maximum(high, solid.vertices.max(0)))
-        ours = np.any([_in_hull(hull, points) for hull in hulls], axis=0)
-        true = is_inside(FaceTree.of(solid), points)
-        shares.append(float((ours & true).sum() / max((ours | true).sum(), 1)))
+    for time in proxy.present:
+        ours, true = (_moved(thing.corners, thing.to_world[time]) for thing in (proxy, solid))
+        errors.append(np.linalg.norm((ours.min(0) + ours.max(0) - true.min(0) - true.max(0)) / 2))
+        to_part = np.linalg.inv(proxy.to_world[time]) @ solid.to_world[time]
+        shared = solid.cell * float(proxy.holds(_moved(solid.points, to_part)).sum())
+        shares.append(shared / max(proxy.volume + solid.cell * len(solid.points) - shared, 1e-12))
     return float(np.mean(shares)), float(np.mean(errors))
 
 
-def _moved(mesh: TriMesh, matrix: np.ndarray) -> TriMesh:
-    return TriMesh((mesh.vertices @ matrix[:3, :3].T + matrix[:3, 3]).astype(np.float32), mesh.faces)
+def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:
+    return points @ matrix[:3, :3].T + matrix[:3, 3]
 
 
-def _grid(low: np.ndarray, high: np.ndarray) -> np.ndarray:
-    """Middles of voxels that fill a box, ``(M, 3)``."""
+def _grid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, float]:
+    """Middles of voxels that fill a box, ``(M, 3)``, and the volume of one."""
     edge = max(_VOXEL_M, float(np.prod(np.maximum(high - low, _VOXEL_M)) / _MAX_VOXELS) ** (1 / 3))
-    axes = [np.arange(a + edge / 2, b, edge) for a, b in zip(low, high, strict=True)]
-    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3)
+    counts = np.maximum(np.ceil((high - low) / edge), 1).astype(int)
+    axes = [np.linspace(a, b, n, endpoint=False) + (b - a) / n / 2 for a, b, n in zip(low, high, counts, strict=True)]
+    cell = float(np.prod(np.maximum(high - low, 1e-9) / counts))
+    return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3), cell
 
 
 def _in_hull(hull: TriMesh, points: np.ndarray) -> np.ndarray:

@@ -46,14 +46,17 @@ class Split:
 
 
 @torch.no_grad()
-def split_sequence(sequence: GaussianSequence, cameras: Cameras, film: torch.Tensor | None = None) -> Split:
+def split_sequence(
+    sequence: GaussianSequence, cameras: Cameras, film: torch.Tensor | None = None, filmed_by: Cameras | None = None
+) -> Split:
     """Take a sequence apart.
 
     Args:
         sequence: Metric, the same Gaussians in the same order at every time; what is not there is transparent.
         cameras: Cameras that stand in the scene at every time; the first is always asked.
-        film: What the first camera filmed at each time, in [-1, 1], shape ``(3, T, H, W)``. Where its picture stays, a
-            depth that wavers moves nothing.
+        film: What was filmed at each time, in [-1, 1], shape ``(3, T, H, W)``. Where its picture stays, a depth that
+            wavers moves nothing.
+        filmed_by: The camera that filmed, one for each time; None where the first of ``cameras`` filmed all along.
     """
     frames = sequence.frames
     means = torch.stack([frame.means for frame in frames])
@@ -65,7 +68,7 @@ def split_sequence(sequence: GaussianSequence, cameras: Cameras, film: torch.Ten
     if len(chosen):
         views = spread_cameras(cameras, _NUM_VIEWS)
         depths = np.stack([_depth_maps(frame, views) for frame in frames])
-        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, film)
+        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, film, filmed_by)
 
     at_rest = alive & ~moving
     has_place = at_rest.sum(0) >= (_AT_REST_SHARE * alive.sum(0)).clamp(min=_LASTING_SHARE * len(frames))
@@ -101,7 +104,12 @@ def _depth_maps(frame: Gaussians, views: Cameras) -> np.ndarray:
 
 
 def _moving(
-    means: torch.Tensor, alive: torch.Tensor, depths: np.ndarray, views: Cameras, film: torch.Tensor | None
+    means: torch.Tensor,
+    alive: torch.Tensor,
+    depths: np.ndarray,
+    views: Cameras,
+    film: torch.Tensor | None,
+    filmed_by: Cameras | None,
 ) -> torch.Tensor:
     """At which times each Gaussian is where it does not stay, ``(T, N)``.
 
@@ -111,15 +119,12 @@ def _moving(
     num_times = len(means)
     maps = torch.from_numpy(depths)
     needed = max(1.0, _LEFT_SHARE * num_times)
-    pixels, z = _project(means, views)
-    inside = (z > 0.05) & (pixels >= 0).all(-1) & (pixels[..., 0] < views.width) & (pixels[..., 1] < views.height)
-    column, row = (
-        pixels[..., k].nan_to_num().clamp(0, size - 1).long() for k, size in ((0, views.width), (1, views.height))
-    )
+    z, row, column, inside = _seen(means, views)
     camera = torch.arange(len(views))[None, :, None].expand_as(z)
     left = torch.zeros_like(alive, dtype=torch.long)
-    smooth = None if film is None else F.avg_pool2d(film.transpose(0, 1), 3, 1, 1).permute(0, 2, 3, 1)
-    shown = None if smooth is None else smooth[torch.arange(num_times)[:, None], row[:, 0], column[:, 0]]
+    pictures = (
+        None if film is None else _Pictures(film, means, views[[0] * num_times] if filmed_by is None else filmed_by)
+    )
     for other in range(num_times):
         seen = maps[other][camera, row, column]
         through = inside & (seen > z + _margin(z))
@@ -127,20 +132,43 @@ def _moving(
         votes = through.sum(1) > blocked.sum(1)
         reach = _margin((means[other] - views.positions[0]).norm(dim=-1))
         gone = ~alive[other] | ((means - means[other]).norm(dim=-1) > reach)
-        if smooth is not None and shown is not None:
-            elsewhere = ~inside[:, 0] | ((smooth[other][row[:, 0], column[:, 0]] - shown).abs().amax(-1) > _OTHER_COLOR)
-            gone &= elsewhere
+        if pictures is not None:
+            gone &= pictures.differ(other)
         left += votes & gone
     return alive & (left >= needed)
 
 
-def _project(means: torch.Tensor, views: Cameras) -> tuple[torch.Tensor, torch.Tensor]:
-    """Pixels ``(T, C, N, 2)`` and depths ``(T, C, N)`` of points ``(T, N, 3)``."""
+class _Pictures:
+    """What the film shows where each Gaussian is at each time, and at any other time in the same place."""
+
+    def __init__(self, film: torch.Tensor, means: torch.Tensor, filmed_by: Cameras) -> None:
+        self._smooth = F.avg_pool2d(film.transpose(0, 1), 3, 1, 1).permute(0, 2, 3, 1)
+        self._means, self._filmed_by = means, filmed_by
+        shown = [self._at(time, means[time : time + 1]) for time in range(len(means))]
+        self._shown, self._inside = (torch.cat(parts) for parts in zip(*shown, strict=True))
+
+    def differ(self, other: int) -> torch.Tensor:
+        """Where the film of another time shows something else, or either time nothing, ``(T, N)``."""
+        there, inside = self._at(other, self._means)
+        return ~(self._inside & inside) | ((there - self._shown).abs().amax(-1) > _OTHER_COLOR)
+
+    def _at(self, time: int, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        """Colours of points ``(S, N, 3)`` in the picture of one time, and whether they lie in it."""
+        _, row, column, inside = _seen(points, self._filmed_by[[time]])
+        return self._smooth[time][row[:, 0], column[:, 0]], inside[:, 0]
+
+
+def _seen(points: torch.Tensor, views: Cameras) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Depths, rows, columns of points ``(T, N, 3)``, and whether they lie in the picture, each ``(T, C, N)``."""
     rotation, shift = views.world_to_camera[:, :3, :3], views.world_to_camera[:, :3, 3]
-    local = torch.einsum("cij,tnj->tcni", rotation, means) + shift[:, None]
+    local = torch.einsum("cij,tnj->tcni", rotation, points) + shift[:, None]
     z = local[..., 2]
-    rays = torch.einsum("cij,tcnj->tcni", views.intrinsics, local / z.clamp(min=1e-6)[..., None])
-    return rays[..., :2], z
+    pixels = torch.einsum("cij,tcnj->tcni", views.intrinsics, local / z.clamp(min=1e-6)[..., None])[..., :2]
+    inside = (z > 0.05) & (pixels >= 0).all(-1) & (pixels[..., 0] < views.width) & (pixels[..., 1] < views.height)
+    column, row = (
+        pixels[..., k].nan_to_num().clamp(0, size - 1).long() for k, size in ((0, views.width), (1, views.height))
+    )
+    return z, row, column, inside
 
 
 def _median(frames: tuple[Gaussians, ...], counts: torch.Tensor, chosen: torch.Tensor) -> Gaussians:

@@ -58,6 +58,11 @@ class Clip:
     def __len__(self) -> int:
         return len(self.frames)
 
+    @property
+    def seconds(self) -> np.ndarray:
+        """When each frame was filmed after the first [s], shape ``(N,)``."""
+        return np.arange(len(self)) / self.frames_per_second
+
     def window(self, start: int, length: int) -> torch.Tensor:
         """Frames from ``start`` on in [-1, 1], the last one repeated where the film ends, ``(3, length, H, W)``."""
         chosen = np.minimum(np.arange(start, start + length), len(self.frames) - 1)

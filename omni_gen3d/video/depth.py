@@ -12,6 +12,7 @@ from torch import nn
 
 from omni_gen3d.geometry import intrinsics_from_fov, pixel_rays
 from omni_gen3d.layers import ResidualBlock, TransformerBlock
+from omni_gen3d.video.cache3d import warp
 
 MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
 # Change of a 3x3 mean, of colours in [-1, 1], below which a pixel of a film still shows the same.
@@ -116,7 +117,35 @@ def steady_depth(frames: torch.Tensor, log_depth: torch.Tensor) -> torch.Tensor:
 @torch.no_grad()
 def estimate_video_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
     """Depth along z [m], shape ``(L, H, W)``, of a film in [-1, 1] by a still camera, shape ``(3, L, H, W)``."""
+    log_depth = _log_depth(network, frames, fov_x_rad)
+    return steady_depth(frames[None], log_depth[None])[0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+
+
+@torch.no_grad()
+def estimate_frame_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
+    """``estimate_video_depth`` of a camera that moves: every frame by itself."""
+    return _log_depth(network, frames, fov_x_rad).exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+
+
+def agreeing_depth(depth: torch.Tensor, intrinsics: torch.Tensor, camera_to_first: torch.Tensor) -> torch.Tensor:
+    """Bring every frame's depth to the scale of the one before, where both see the same.
+
+    Args:
+        depth: Along z [unit of the poses], shape ``(L, H, W)``.
+        intrinsics: Shape ``(3, 3)``.
+        camera_to_first: Shape ``(L, 4, 4)``.
+    """
+    agreed = [depth[0]]
+    for before, after, here in zip(camera_to_first[:-1], camera_to_first[1:], depth[1:], strict=True):
+        pose = torch.linalg.inv(before) @ after
+        seen = warp(agreed[-1].expand(1, 3, -1, -1), agreed[-1][None], intrinsics[None], pose[None, None])
+        shared = seen.mask[0, 0, 0] > 0
+        ratio = (seen.depth[0, 0, 0] / here)[shared]
+        agreed.append(here * (ratio.median() if len(ratio) else 1.0))
+    return torch.stack(agreed)
+
+
+def _log_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
     height, width = frames.shape[-2:]
     rays = ray_image(intrinsics_from_fov(fov_x_rad, width, height).to(frames)[None], height, width)
-    log_depth = torch.cat([network(frame[None], rays)[0] for frame in frames.unbind(1)])
-    return steady_depth(frames[None], log_depth[None])[0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    return torch.cat([network(frame[None], rays)[0] for frame in frames.unbind(1)])
