@@ -11,11 +11,11 @@ import av
 import numpy as np
 import pytest
 from PIL import Image
-from pxr import Usd
 
 import omni_gen3d
 from omni_gen3d.errors import InputError
 from omni_gen3d.usd import Manifest, read_environment, validate
+from omni_gen3d.usd.stage import open_stage
 
 TIMES = 3
 
@@ -53,7 +53,7 @@ def test_a_film_becomes_a_scene_that_moves(film: Path, tmp_path: Path) -> None:
     assert manifest.num_gaussians == made.num_gaussians
     with Image.open(made.environment / "preview.webp") as preview:
         assert getattr(preview, "n_frames", 1) == TIMES and preview.size == (320, 176)
-    stage = Usd.Stage.Open(str(made.environment / "environment.usda"))
+    stage = open_stage(made.environment / "environment.usda")
     splats = [prim for prim in stage.Traverse() if prim.GetTypeName() == "ParticleField3DGaussianSplat"]
     once = [prim for prim in splats if prim.GetName() == "Splats"]
     assert once and not any(attribute.GetNumTimeSamples() for prim in once for attribute in prim.GetAttributes())
