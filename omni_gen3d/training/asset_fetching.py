@@ -26,7 +26,8 @@ ATTRIBUTION = "ATTRIBUTION.txt"
 PAIRS = "pairs"
 MAX_SET_BYTES = 25 << 20
 # Grows when the conversion changes, so that an older set is made again.
-_EDITION = "1"
+_EDITION = "2"
+_FILE_WORDS = {"floor": "stone tile", "fabric pattern": "patterned fabric", "fabric plain": "plain fabric"}
 # Pictures of goods with labels, of maps and of gauges are left out.
 _SURFACE_FILES = {
     "robosuite": re.compile(
@@ -102,7 +103,16 @@ def _gather_surfaces(gatherer: ObjectGatherer, package: Package, archive: Path) 
     if not found:
         raise InputError(f"{archive.name} holds no textures.")
     for name, content in found:
-        gatherer.add_surface(PurePosixPath(name).stem.replace("_", " ").replace("-", " "), content)
+        gatherer.add_surface(_surface_name(PurePosixPath(name).stem), content)
+
+
+def _surface_name(stem: str) -> str:
+    """What a caption calls a texture: its file's name in words, without numbers."""
+    words = re.sub(r"(_v)?\d+$", "", stem).replace("_", " ").replace("-", " ")
+    words = re.sub(r"(?<=[a-z])(?=[A-Z])", " ", words).lower().replace("darkwood", "dark wood")
+    return (
+        words.removesuffix(" floor tile") + " tile" if words.endswith(" floor tile") else _FILE_WORDS.get(words, words)
+    )
 
 
 def _copy_pairs(archive: Path, folder: Path) -> None:

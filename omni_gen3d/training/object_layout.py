@@ -16,11 +16,11 @@ from omni_gen3d.training.object_shapes import SHAPES
 _STANDING = 12  # places for what stands on the floor
 _RACKS = 2  # open racks of boards and posts
 _RACK_PARTS = 8
+RACK_PLACES = range(_STANDING, _STANDING + _RACKS * _RACK_PARTS)  # of ``Placed``: boards and posts
 _BOARDS = (0.08, 0.36, 0.66, 0.97)  # heights of a rack's boards over its own
 _LOOSE = 30  # places for what is dropped from above
 _DROPS = 3  # rounds in which it is dropped
 _FLYING = 6  # places for what hangs in the air, in wild rooms
-_CANDIDATES = 24
 _FAR = 1e4
 
 
@@ -30,7 +30,7 @@ class Rooms:
 
     Attributes:
         half_extents: Half length and half width [m], shape ``(B, 2)``.
-        height: [m], shape ``(B,)``; above ``open_above`` there is sky.
+        height: [m], shape ``(B,)``; without end outdoors.
         outdoors: True where sky is seen over the walls, shape ``(B,)``.
         wall_height: Height of the walls [m], shape ``(B,)``.
         texture: Of the walls -x, +x, -y, +y, the floor and the ceiling, -1 for none, shape ``(B, 6)``.

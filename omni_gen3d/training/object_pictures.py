@@ -12,9 +12,8 @@ import torch
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.training.clips import Clips
 from omni_gen3d.training.object_caster import ObjectCaster, Placed
-from omni_gen3d.training.object_layout import Rooms, furnish, sample_rooms
+from omni_gen3d.training.object_layout import RACK_PLACES, Rooms, furnish, sample_rooms
 from omni_gen3d.training.object_shading import FLOOR_FACE, Seen, Strata, camera_rays, radiance, see
-from omni_gen3d.training.object_shapes import SHAPES
 from omni_gen3d.training.worlds import pixel_offsets, upright_cameras
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, centre_facing, sample_distances, trajectory_positions
 
@@ -23,7 +22,7 @@ FOCAL_RANGE = (0.5, 1.7)
 _CANDIDATES = 24
 _GLANCE = (6, 10)  # rays of a quick look, rows and columns
 _GLANCE_TANGENT = (0.28, 0.5)
-_NEAREST_M = 0.45
+_NEAREST_M = 0.7
 _SKY_M = 60.0
 _USUAL_M = 8.0  # median depth that lengthens a trajectory at most
 _VISIBLE_SHARE = 0.008  # of the pixels
@@ -174,13 +173,11 @@ def describe_objects(pictures: ObjectPictures, caster: ObjectCaster, rng: np.ran
     names = [_SHAPE_WORDS.get(name, name.lower()) for name in caster.objects.names]
     for b in range(len(rooms)):
         seen = torch.bincount(pictures.place[b].flatten().clamp(min=-1) + 1)[1:].float() / pictures.place[b].numel()
-        models = pictures.placed.model[b, : len(seen)][seen > _VISIBLE_SHARE].tolist()
-        # A rack is made of boxes and posts; what is only a shape is told once.
-        counts = Counter(names[model] for model in models)
-        things = [
-            _article(name) if count == 1 or name in SHAPES else f"several {name}s"
-            for name, count in counts.most_common()
-        ]
+        visible = torch.nonzero(seen > _VISIBLE_SHARE)[:, 0].tolist()
+        counts = Counter(names[int(pictures.placed.model[b, k])] for k in visible if k not in RACK_PLACES)
+        things = [_article(name) if count == 1 else f"several {_plural(name)}" for name, count in counts.most_common()]
+        if any(k in RACK_PLACES for k in visible):
+            things.append("a rack")
         things = [things[i] for i in rng.permutation(len(things))][:5]
 
         def look(face: int, b: int = b) -> str:
@@ -202,6 +199,10 @@ def describe_objects(pictures: ObjectPictures, caster: ObjectCaster, rng: np.ran
 
 def _article(noun: str) -> str:
     return f"{'an' if noun[0] in 'aeiou' else 'a'} {noun}"
+
+
+def _plural(noun: str) -> str:
+    return noun + ("es" if noun.endswith(("s", "x", "ch", "sh")) else "s")
 
 
 def _color_name(rgb: torch.Tensor) -> str:
@@ -238,7 +239,7 @@ def _cameras(
     there = (placed.model >= 0).float() + 1e-6
     target = torch.multinomial(there, _CANDIDATES, replacement=True, generator=generator)
     middle = placed.to_world[world, target][..., 3]
-    away, angle = torch.exp(uniform(math.log(1.0), math.log(5.5))), uniform(-math.pi, math.pi)
+    away, angle = torch.exp(uniform(math.log(1.3), math.log(6.0))), uniform(-math.pi, math.pi)
     reach = rooms.half_extents[:, None] - 0.3
     xy = middle[..., :2] + away[..., None] * torch.stack([angle.cos(), angle.sin()], -1)
     xy = torch.minimum(torch.maximum(xy, -reach), reach)

@@ -156,7 +156,7 @@ def test_packages_become_a_set_with_credits(toy_packages: Path) -> None:
     objects = load_objects(path.parent)
     assert objects.names == ("Oak chair", "Cup")
     assert objects.places.tolist() == [0, 1]
-    assert objects.surfaces == ("light wood", "brick1")
+    assert objects.surfaces == ("light wood", "brick")
     chair = objects.positions[: objects.first_vertex[1]]
     assert np.allclose(chair.min(0), [-0.2, -0.25, 0], atol=1e-3) and np.allclose(
         chair.max(0), [0.2, 0.25, 0.8], atol=1e-3
