@@ -92,13 +92,10 @@ def known_from(
 
 
 def on_floor(first: Anchor, clearing: Clearing, intrinsics: torch.Tensor) -> Anchor:
-    """The first picture with its floor on the floor's plane: what was found, and what is close in the clearing."""
+    """The first picture with all of its floor: what was found, and what is close to the floor in the clearing."""
     reach, through_floor = clearing.seen_by(first.camera_to_first, intrinsics, *first.depth.shape)
     near = through_floor & ((first.depth / reach).log().abs() < math.log(_FLOOR_TOLERANCE))
-    pixels = first.ground.pixels | near.cpu()
-    plane = -first.ground.camera_height / (pixel_rays(intrinsics, *first.depth.shape) @ first.ground.up.to(intrinsics))
-    depth = torch.where(pixels.to(plane.device) & (plane > 0), plane, first.depth)
-    return replace(first, depth=depth, ground=replace(first.ground, pixels=pixels))
+    return replace(first, ground=replace(first.ground, pixels=first.ground.pixels | near.cpu()))
 
 
 def sketch(known: Warp, reach: torch.Tensor, through_floor: torch.Tensor, colour: torch.Tensor) -> Warp:

@@ -145,16 +145,15 @@ def test_the_floor_of_the_clearing_is_sketched_where_nothing_is_known() -> None:
     torch.testing.assert_close(beside.rgb[0, :, 0, right], green.flatten()[:, None].expand(3, int(right.sum())))
 
 
-def test_bumps_of_the_first_floor_are_laid_flat() -> None:
-    """A floor that is 10 % off inside the clearing is put on its plane and counts as floor; a wall stays."""
+def test_bumps_of_the_first_floor_are_floor() -> None:
+    """What is 10 % off the floor inside the clearing counts as floor, a wall does not; depths stay as they are."""
     anchor = first_anchor()
     reach, through_floor = clearing().seen_by(torch.eye(4), lens(), HEIGHT, WIDTH)
     wall = 3 * reach.max()
     flat = on_floor(Anchor(anchor.picture, torch.where(through_floor, 0.9 * reach, wall), ground(), torch.eye(4)),
                     clearing(), lens())  # fmt: skip
     assert torch.equal(flat.ground.pixels, through_floor)
-    torch.testing.assert_close(flat.depth[through_floor], reach[through_floor])
-    assert bool((flat.depth[~through_floor] == wall).all())
+    torch.testing.assert_close(flat.depth[through_floor], 0.9 * reach[through_floor])
 
 
 def test_exploring_is_repeatable_and_stops_when_asked(model) -> None:
