@@ -189,14 +189,23 @@ def mini(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Measure what it makes of films of moving worlds instead.")
     ] = False,
+    worlds: Annotated[
+        bool, typer.Option("--worlds", help="Measure the colliders of what it makes of worlds' first frames instead.")
+    ] = False,
     as_json: Annotated[bool, typer.Option("--json", help="Print one JSON object instead.")] = False,
 ) -> None:
     """Print every figure of the mini model. Exit code 0 only if all checks hold, 1 if one fails."""
     from omni_gen3d.training.evaluation import evaluate_mini
     from omni_gen3d.training.evaluation_moving import evaluate_moving
 
+    if dynamic and worlds:
+        raise InputError("--dynamic and --worlds measure different things; give one of them.")
     folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
-    if dynamic:
+    if worlds:
+        from omni_gen3d.training.evaluation_worlds import evaluate_worlds
+
+        result = evaluate_worlds(folder, scenes, pick_device(device), seed, against=against, report=tell)
+    elif dynamic:
         result = evaluate_moving(folder, scenes, pick_device(device), seed, against=against, out=out)
     else:
         result = evaluate_mini(
@@ -252,6 +261,7 @@ def photos(
 
 def _print_evaluation(result: dict[str, Any]) -> None:
     given = "scenes from text and as many from pictures" if "classifier" in result else "films of moving worlds"
+    given = "worlds given their first frame" if "proxy_f" in result else given
     typer.echo(f"{result['scenes']} {given}, seed {result['seed']}, {result['device']}")
     _print_rows(result)
 
