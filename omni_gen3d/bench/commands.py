@@ -107,6 +107,26 @@ def drive(
 
 @bench_app.command()
 @reported
+def density(
+    scenes: Annotated[int, typer.Option(metavar="N", help="Made from held-out captions.")] = 4,
+    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
+    weights: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Holds tokenizer, depth, diffusion, decoder. [default: the shipped ones]"),
+    ] = None,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of worlds and noise.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Gaussians kept of a scene against fidelity, file size and render time. Some two minutes a scene on a CPU."""
+    from omni_gen3d.bench.density import bench_density
+    from omni_gen3d.config import PACKAGED_WEIGHTS
+
+    folder = PACKAGED_WEIGHTS if weights is None else weights
+    publish(bench_density(folder, scenes, device=pick_device(device), seed=seed, report=tell), as_json)
+
+
+@bench_app.command()
+@reported
 def room(
     seeds: Annotated[int, typer.Option(metavar="N", help="Rooms, each from a picture of its own.")] = 10,
     device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.errors import InputError
-from omni_gen3d.geometry import rgb_to_sh_dc, transform_cameras, transform_gaussians
+from omni_gen3d.geometry import transform_cameras, transform_gaussians
 from omni_gen3d.motion.scene import dynamic_scene, gaussians_at
 from omni_gen3d.motion.scoring import TrueMover, score_parts, static_flicker
 from omni_gen3d.render import render
@@ -29,11 +29,11 @@ from omni_gen3d.training.moving import (
     sample_moving_views,
 )
 from omni_gen3d.training.preview import write_contact_sheet
-from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes
+from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes, one_scene
 from omni_gen3d.training.scenes import Films, Scenes, films_of, imagine_along, imagine_films, six_paths
-from omni_gen3d.training.scoring import Tally, seventh_trajectory
+from omni_gen3d.training.scoring import Tally, check, seventh_trajectory
 from omni_gen3d.training.worlds import compile_renderer, world_generator
-from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence, TriMesh
+from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, TriMesh
 from omni_gen3d.video.cache3d import warp
 from omni_gen3d.video.cache4d import warp_video
 from omni_gen3d.video.imagine import draw_noise
@@ -159,10 +159,10 @@ def evaluate_moving(
             for name, meaning in _MEANINGS.items()
         ],
         "checks": [
-            _check("fidelity at held-out times and cameras [dB]", figures["novel_psnr_db"], MIN_NOVEL_DB),
-            _check("moving pixels [dB]", figures["moving_psnr_db"], MIN_MOVING_DB),
-            _check("moving pixels above a frozen first frame [dB]", gain, MIN_GAIN_DB),
-            _check("flicker of what stands still [grey levels]", flicker, MAX_FLICKER, at_most=True),
+            check("fidelity at held-out times and cameras [dB]", figures["novel_psnr_db"], MIN_NOVEL_DB),
+            check("moving pixels [dB]", figures["moving_psnr_db"], MIN_MOVING_DB),
+            check("moving pixels above a frozen first frame [dB]", gain, MIN_GAIN_DB),
+            check("flicker of what stands still [grey levels]", flicker, MAX_FLICKER, at_most=True),
         ],
     }
 
@@ -332,7 +332,8 @@ def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scen
         return transform_cameras(cameras, pose[:3, :3], pose[:3, 3], scale)
 
     frames = tuple(
-        transform_gaussians(_as_gaussians(gaussians, item), pose[:3, :3], pose[:3, 3], scale) for gaussians in moments
+        transform_gaussians(one_scene(gaussians, item).to("cpu"), pose[:3, :3], pose[:3, 3], scale)
+        for gaussians in moments
     )
     scene = dynamic_scene(
         GaussianSequence(frames, _FRAMES_PER_SECOND),
@@ -352,17 +353,6 @@ def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scen
         tally.add({"part_iou": scores.iou, "parts_found_share": scores.found / scores.movers})
     if scores.position_error_m is not None:
         tally.add({"part_position_error_m": scores.position_error_m})
-
-
-def _as_gaussians(gaussians: dict[str, torch.Tensor], item: int) -> Gaussians:
-    one = {name: value[item].float().cpu() for name, value in gaussians.items()}
-    return Gaussians(
-        one["means"],
-        F.normalize(one["quats"], dim=-1),
-        one["scales"],
-        one["opacities"],
-        rgb_to_sh_dc(one["rgb"])[:, None],
-    )
 
 
 def _picture(scene: DynamicScene, time: int, camera: Cameras) -> torch.Tensor:
@@ -440,13 +430,3 @@ def _now(device: torch.device) -> float:
     if device.type == "cuda":
         torch.cuda.synchronize(device)
     return time.perf_counter()
-
-
-def _check(name: str, value: float, target: float, at_most: bool = False) -> dict[str, Any]:
-    return {
-        "name": name,
-        "value": value,
-        "target": target,
-        "ok": value <= target if at_most else value >= target,
-        "at_most": at_most,
-    }

@@ -70,14 +70,21 @@ def draw_scenes(
     """What the package's own renderer shows of each set on white; arguments as for ``rasterize``."""
     drawn = []
     for b, cameras in enumerate(camera_to_first):
-        scene = Gaussians(
-            means=gaussians["means"][b],
-            quats=F.normalize(gaussians["quats"][b], dim=-1),
-            scales=gaussians["scales"][b],
-            opacities=gaussians["opacities"][b],
-            sh=rgb_to_sh_dc(gaussians["rgb"][b])[:, None],
-        )
         lens = intrinsics[b].expand(len(cameras), 3, 3)
-        views = render(scene, Cameras(torch.linalg.inv(cameras), lens, width, height), near=NEAR, far=FAR)
+        views = render(
+            one_scene(gaussians, b), Cameras(torch.linalg.inv(cameras), lens, width, height), near=NEAR, far=FAR
+        )
         drawn.append(Rendered(views.color, views.depth, views.alpha))
     return Rendered(*(torch.stack(pictures) for pictures in zip(*drawn, strict=True)))
+
+
+def one_scene(gaussians: dict[str, torch.Tensor], item: int) -> Gaussians:
+    """One set of a batch, in float32."""
+    one = {name: value[item].float() for name, value in gaussians.items()}
+    return Gaussians(
+        means=one["means"],
+        quats=F.normalize(one["quats"], dim=-1),
+        scales=one["scales"],
+        opacities=one["opacities"],
+        sh=rgb_to_sh_dc(one["rgb"])[:, None],
+    )
