@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
+import sys
 from pathlib import Path
 from typing import Annotated
 
@@ -248,4 +250,6 @@ def train(
         else Plan(envs=robots, test_envs=test_robots, steps=steps, minutes=minutes)
     )
     device_type = pick_device(device).type
-    publish(bench_train(Registry(home), plan, device=device_type, seed=seed, plot=plot, report=tell), as_json)
+    with contextlib.redirect_stdout(sys.stderr):  # Newton and rsl-rl tell of themselves there
+        found = bench_train(Registry(home), plan, device=device_type, seed=seed, plot=plot, report=tell)
+    publish(found, as_json)

@@ -6,9 +6,7 @@ Success is counted over the first episode of each of many robots, in held-out wo
 
 from __future__ import annotations
 
-import contextlib
 import importlib.util
-import sys
 import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -199,8 +197,7 @@ def learn(
     torch.manual_seed(seed)
     robots = RslRlNavEnv(env, seed)
     observation = robots.get_observations()
-    with contextlib.redirect_stdout(sys.stderr):
-        algorithm = PPO.construct_algorithm(observation, robots, ppo_config(), str(env.device))
+    algorithm = PPO.construct_algorithm(observation, robots, ppo_config(), str(env.device))
     act = policy_of(algorithm.actor)
     curve: list[Point] = []
     steps, seconds, every = 0, 0.0, plan.steps / plan.tests
