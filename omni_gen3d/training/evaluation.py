@@ -54,7 +54,15 @@ from omni_gen3d.training.scenes import (
     imagine_along,
     imagine_scenes,
 )
-from omni_gen3d.training.scoring import Tally, add_depth, add_novel, add_truth, check, seventh_trajectory
+from omni_gen3d.training.scoring import (
+    Tally,
+    add_depth,
+    add_novel,
+    add_truth,
+    check,
+    evaluation_report,
+    seventh_trajectory,
+)
 from omni_gen3d.training.worlds import world_generator
 from omni_gen3d.video.imagine import VideoModel
 from omni_gen3d.video.trajectories import TRAJECTORY_NAMES
@@ -293,11 +301,7 @@ def evaluate_mini(
         for name, pictures in tested.sheets.items():
             write_contact_sheet(pictures, out / name, columns=4)
     figures |= {"peak_memory_gib": _peak_memory_gib(place), "seconds_total": time.perf_counter() - began}
-    return {
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        "scenes": scenes,
-        "seed": seed,
-        **figures,
+    told = {
         "classifier": {
             "groups": classifier.true_frames.groups,
             "groups_used": list(classifier.groups_used),
@@ -306,12 +310,8 @@ def evaluate_mini(
             "seconds": classifier.seconds,
         },
         "seconds_per_scene": tested.watch.medians(),
-        "rows": [
-            {"name": name, "value": figures.get(name), "against": other_figures.get(name), "meaning": meaning}
-            for name, meaning in _MEANINGS.items()
-        ],
-        "checks": _checks(figures),
     }
+    return evaluation_report(place, scenes, seed, figures | told, other_figures, _MEANINGS, _checks(figures))
 
 
 def _prompt_figures(

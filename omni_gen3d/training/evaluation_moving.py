@@ -31,7 +31,7 @@ from omni_gen3d.training.moving import (
 from omni_gen3d.training.preview import write_contact_sheet
 from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes, one_scene
 from omni_gen3d.training.scenes import Films, Scenes, films_of, imagine_along, imagine_films, six_paths
-from omni_gen3d.training.scoring import Tally, check, seventh_trajectory
+from omni_gen3d.training.scoring import Tally, check, evaluation_report, seventh_trajectory
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, TriMesh
 from omni_gen3d.video.cache3d import warp
@@ -149,22 +149,13 @@ def evaluate_moving(
     figures = _measure(weights, scenes, place, seed, size, max_gaussians, apart, out)
     gain = figures["moving_psnr_db"] - figures["moving_frozen_psnr_db"]
     flicker = figures.get("flicker_shared_grey", figures["flicker_grey"])
-    return {
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        "scenes": scenes,
-        "seed": seed,
-        **figures,
-        "rows": [
-            {"name": name, "value": figures.get(name), "against": other.get(name), "meaning": meaning}
-            for name, meaning in _MEANINGS.items()
-        ],
-        "checks": [
-            check("fidelity at held-out times and cameras [dB]", figures["novel_psnr_db"], MIN_NOVEL_DB),
-            check("moving pixels [dB]", figures["moving_psnr_db"], MIN_MOVING_DB),
-            check("moving pixels above a frozen first frame [dB]", gain, MIN_GAIN_DB),
-            check("flicker of what stands still [grey levels]", flicker, MAX_FLICKER, at_most=True),
-        ],
-    }
+    checks = [
+        check("fidelity at held-out times and cameras [dB]", figures["novel_psnr_db"], MIN_NOVEL_DB),
+        check("moving pixels [dB]", figures["moving_psnr_db"], MIN_MOVING_DB),
+        check("moving pixels above a frozen first frame [dB]", gain, MIN_GAIN_DB),
+        check("flicker of what stands still [grey levels]", flicker, MAX_FLICKER, at_most=True),
+    ]
+    return evaluation_report(place, scenes, seed, figures, other, _MEANINGS, checks)
 
 
 def _measure(

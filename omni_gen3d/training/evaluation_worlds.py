@@ -21,7 +21,7 @@ from omni_gen3d.placing import ImaginedScene, place_upright
 from omni_gen3d.training.clips import Clips, Views, render_clips, sample_pictures
 from omni_gen3d.training.decoder import load_video_model
 from omni_gen3d.training.scenes import Scenes, first_frames_from_pictures, imagine_scenes
-from omni_gen3d.training.scoring import Tally, check
+from omni_gen3d.training.scoring import Tally, check, evaluation_report
 from omni_gen3d.training.surfaces import TrueViews, score_proxy
 from omni_gen3d.training.worlds import distance_to_nearest, world_generator
 from omni_gen3d.types import CollisionProxy, ProxyPart, TriMesh, VideoLatents
@@ -104,21 +104,12 @@ def evaluate_worlds(
 
     other = {} if against is None else measure(against)
     figures = measure(weights)
-    return {
-        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
-        "scenes": scenes,
-        "seed": seed,
-        **figures,
-        "rows": [
-            {"name": name, "value": figures.get(name), "against": other.get(name), "meaning": meaning}
-            for name, meaning in _MEANINGS.items()
-        ],
-        "checks": [
-            check("proxy F at max(5 cm, 5 %)", figures["proxy_f"], 0.9),
-            check("floor error [m]", figures.get("floor_error_m", nan), 0.03, at_most=True),
-            check("scale error", figures["scale_error"], 0.05, at_most=True),
-        ],
-    }
+    checks = [
+        check("proxy F at max(5 cm, 5 %)", figures["proxy_f"], 0.9),
+        check("floor error [m]", figures.get("floor_error_m", nan), 0.03, at_most=True),
+        check("scale error", figures["scale_error"], 0.05, at_most=True),
+    ]
+    return evaluation_report(place, scenes, seed, figures, other, _MEANINGS, checks)
 
 
 def _true_views(views: Views, clips: Clips, made: Scenes, true_median: float) -> TrueViews:

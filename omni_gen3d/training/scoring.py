@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
@@ -28,6 +28,39 @@ def check(name: str, value: float, target: float, *, at_most: bool = False) -> d
     """A figure held to a target, as ``eval`` prints it."""
     ok = value <= target if at_most else value >= target
     return {"name": name, "value": value, "target": target, "ok": ok, "at_most": at_most}
+
+
+def evaluation_report(
+    place: torch.device,
+    scenes: int,
+    seed: int,
+    figures: Mapping[str, Any],
+    other: Mapping[str, Any],
+    meanings: Mapping[str, str],
+    checks: Sequence[dict[str, Any]],
+) -> dict[str, Any]:
+    """What an evaluation found, as ``eval`` prints it.
+
+    Args:
+        place: Where it ran.
+        scenes: How many were measured.
+        seed: Of the scenes.
+        figures: Of the weights that were evaluated.
+        other: Of those beside them; empty where there were none.
+        meanings: A row's name and what it means, in their order.
+        checks: Of :func:`check`.
+    """
+    return {
+        "device": torch.cuda.get_device_name(place) if place.type == "cuda" else "cpu",
+        "scenes": scenes,
+        "seed": seed,
+        **figures,
+        "rows": [
+            {"name": name, "value": figures.get(name), "against": other.get(name), "meaning": meaning}
+            for name, meaning in meanings.items()
+        ],
+        "checks": list(checks),
+    }
 
 
 class Tally:
