@@ -21,7 +21,7 @@ from omni_gen3d.mesh.occupancy import distance_to
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.mesh.uprighting import UpAxis, upright_scene
 from omni_gen3d.mesh.viewpoints import find_viewpoints
-from omni_gen3d.request import Collision, check_collider, check_seed
+from omni_gen3d.request import ColliderPlan, Collision, check_seed
 from omni_gen3d.splat_file import MAX_SH_DEGREE, check_splat_path, read_splat_file
 from omni_gen3d.types import Gaussians, Provenance
 from omni_gen3d.usd import check_target
@@ -105,8 +105,9 @@ def convert(
         InputError: A value or file cannot be used.
         CancelledError: ``cancelled`` returned True; nothing was written.
     """
+    collider = ColliderPlan(collision, robot_radius, robot_height)
     _check_choices(up_axis, collision, sh_degree, max_gaussians, seed, ground_truth)
-    _check_lengths(scale, camera_height, reference_length, crop, robot_radius, robot_height)
+    _check_lengths(scale, camera_height, reference_length, crop)
     file = check_splat_path(path)
     target = check_target(Path(out))
     truth = None if ground_truth is None else read_mesh_file(ground_truth)
@@ -142,9 +143,7 @@ def convert(
             title=title or file.name,
         ),
         stages,
-        collision=collision,
-        robot_radius=robot_radius,
-        robot_height=robot_height,
+        collider,
         ground_truth=truth,
         warnings=(*placed.warnings, *outside),
         half=half,
@@ -162,7 +161,6 @@ def _check_choices(
 ) -> None:
     if up_axis not in ("auto", *get_args(UpAxis)):
         raise InputError(f"the up axis is '{up_axis}'; allowed are auto, y, -y and z.")
-    check_collider(collision, None)
     if collision == "none" and ground_truth is not None:
         raise InputError("a ground truth was given, but collision 'none' builds no collider to compare with it.")
     if sh_degree is not None and not 0 <= sh_degree <= MAX_SH_DEGREE:
@@ -177,19 +175,11 @@ def _check_lengths(
     camera_height: float | None,
     reference_length: tuple[Sequence[float], Sequence[float], float] | None,
     crop: Sequence[float] | None,
-    robot_radius: float,
-    robot_height: float,
 ) -> None:
     if sum(value is not None for value in (scale, camera_height, reference_length)) > 1:
         raise InputError("scale, camera height and reference length exclude each other; give at most one of them.")
     metres = None if reference_length is None else reference_length[2]
-    named = {
-        "the scale": scale,
-        "the camera height": camera_height,
-        "the reference length": metres,
-        "the robot's radius": robot_radius,
-        "the robot's height": robot_height,
-    }
+    named = {"the scale": scale, "the camera height": camera_height, "the reference length": metres}
     for name, value in named.items():
         if value is not None and not (math.isfinite(value) and value > 0):
             raise InputError(f"{name} is {value}; it must be positive and finite.")

@@ -16,13 +16,13 @@ from omni_gen3d.decoder.bullet_time import decode_times
 from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.errors import InputError
-from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
+from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment, plan_collider
 from omni_gen3d.geometry import intrinsics_from_fov, placement_on, transform_cameras, transform_gaussians
 from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.motion.scene import assemble_scene
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.pipeline import deterministic_kernels, load_model
-from omni_gen3d.request import DEFAULT_TIMES, Collision, check_collider, check_request, pick_device
+from omni_gen3d.request import DEFAULT_TIMES, Collision, check_request, pick_device
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
 from omni_gen3d.video.cache4d import cache_at_times
@@ -79,10 +79,10 @@ def generate_from_video(
         CancelledError: ``cancelled`` returned True; nothing was written.
     """
     check_request(prompt, image=video, fov_deg=fov_deg, seed=seed, steps=steps)
-    check_collider(collision, robot_radius)
     settings = load_preset(preset)
     if settings.family != "mini":
         raise InputError(f"the preset {preset!r} is of the family {settings.family!r}; films need 'mini'.")
+    collider = plan_collider(settings, collision, robot_radius)
     target = check_target(Path(out))
     torch_device = pick_device(device)
     clip = load_clip(
@@ -101,18 +101,7 @@ def generate_from_video(
             model_sha256=digest_folder(PACKAGED_WEIGHTS),
             notes=(*clip.notes, *estimates),
         )
-        return finish_environment(
-            scene,
-            cameras,
-            target,
-            provenance,
-            stages,
-            collision=collision,
-            robot_radius=robot_radius or settings.robot_radius,
-            robot_height=settings.robot_height,
-            voxel_size=settings.voxel_size,
-            max_faces=settings.max_faces,
-        )
+        return finish_environment(scene, cameras, target, provenance, stages, collider)
 
 
 @dataclass(frozen=True)

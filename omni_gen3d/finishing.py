@@ -10,11 +10,12 @@ from pathlib import Path
 
 import numpy as np
 
+from omni_gen3d.config import Preset
 from omni_gen3d.errors import CancelledError
 from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
 from omni_gen3d.render.view import pick_camera, resize_cameras
-from omni_gen3d.request import Collision
+from omni_gen3d.request import ColliderPlan, Collision, Extent
 from omni_gen3d.types import Cameras, CollisionProxy, DynamicScene, Gaussians, GeneratedScene, Provenance, TriMesh
 from omni_gen3d.usd import Manifest, package_usdz, write_environment
 
@@ -77,18 +78,31 @@ class Stages:
         self._progress(name, 1.0)
 
 
+def plan_collider(
+    settings: Preset, kind: Collision, robot_radius: float | None, extent: str = Extent.view
+) -> ColliderPlan:
+    """The collider of a scene that a preset makes; the robot's radius [m] is the preset's where None.
+
+    Raises:
+        InputError: There is no such collider, or can be no such robot.
+    """
+    return ColliderPlan(
+        kind,
+        settings.robot_radius if robot_radius is None else robot_radius,
+        settings.robot_height,
+        settings.voxel_size,
+        settings.max_room_faces if extent == Extent.room else settings.max_faces,
+    )
+
+
 def finish_environment(
     gaussians: Gaussians | DynamicScene,
     cameras: Cameras,
     target: Path,
     provenance: Provenance,
     stages: Stages,
+    collider: ColliderPlan,
     *,
-    collision: Collision = "mesh",
-    robot_radius: float,
-    robot_height: float,
-    voxel_size: float = 0.05,
-    max_faces: int = 20_000,
     ground_truth: TriMesh | None = None,
     warnings: tuple[str, ...] = (),
     half: bool = False,
@@ -102,11 +116,7 @@ def finish_environment(
         target: The folder, as ``check_target`` returned it.
         provenance: Where the scene came from.
         stages: Timings land in it, and in the manifest but for the writing itself.
-        collision: The collider that is selected when the environment is opened; ``none`` builds no proxy.
-        robot_radius: For which spawn poses are sought [m].
-        robot_height: For which spawn poses are sought [m].
-        voxel_size: Of the proxy's distance field [m].
-        max_faces: Of the proxy.
+        collider: How the proxy is built.
         ground_truth: The true surface [m]; the proxy's scores against it join the others.
         warnings: Sentences that a user must read, beside the proxy's own.
         half: Half precision.
@@ -118,25 +128,25 @@ def finish_environment(
     """
     proxy = None
     still = gaussians.static if isinstance(gaussians, DynamicScene) else gaussians
-    if collision != "none":
+    if collider.kind != "none":
         from omni_gen3d.mesh.proxy import build_proxy
 
         with stages.stage("collision proxy"):
             proxy = build_proxy(
                 still,
                 cameras,
-                robot_radius=robot_radius,
-                robot_height=robot_height,
-                voxel_size=voxel_size,
-                max_faces=max_faces,
-                convex=collision == "convex",
+                robot_radius=collider.robot_radius,
+                robot_height=collider.robot_height,
+                voxel_size=collider.voxel_size,
+                max_faces=collider.max_faces,
+                convex=collider.kind == "convex",
                 progress=stages.report,
             )
             proxy = replace(proxy, warnings=(*warnings, *proxy.warnings))
             if isinstance(gaussians, DynamicScene):
                 from omni_gen3d.motion.sweeping import clear_spawn_poses
 
-                proxy = clear_spawn_poses(proxy, gaussians.parts, robot_radius)
+                proxy = clear_spawn_poses(proxy, gaussians.parts, collider.robot_radius)
         if ground_truth is not None:
             with stages.stage("ground truth"):
                 proxy = _score(proxy, ground_truth)
@@ -159,7 +169,7 @@ def finish_environment(
 
     scene = GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s, film)
     with stages.stage("write"):
-        usd = write_environment(scene, target, half=half, collision=collision)
+        usd = write_environment(scene, target, half=half, collision=collider.kind)
         package = package_usdz(usd.parent) if usdz else None
     return GeneratedEnvironment(
         usd=usd,

@@ -16,10 +16,10 @@ from omni_gen3d.checkpoints import digest_folder, load_network
 from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
 from omni_gen3d.decoder.mini import MiniDecoder, decode
 from omni_gen3d.errors import InputError
-from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment
+from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment, plan_collider
 from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.placing import ImaginedScene, place_upright
-from omni_gen3d.request import Collision, OfficialOptions, check_collider, check_extent, check_request, pick_device
+from omni_gen3d.request import Collision, OfficialOptions, check_extent, check_request, pick_device
 from omni_gen3d.room import make_room
 from omni_gen3d.types import Provenance, VideoLatents
 from omni_gen3d.usd import check_target
@@ -79,8 +79,8 @@ def generate(
     """
     check_request(prompt, image=image, fov_deg=fov_deg, seed=seed, steps=steps)
     check_extent(extent)
-    check_collider(collision, robot_radius)
     settings = load_preset(preset)
+    collider = plan_collider(settings, collision, robot_radius, extent)
     official = OfficialOptions(None if weights is None else Path(weights), max_memory)
     if settings.family != "lyra" and official != OfficialOptions():
         raise InputError(f"the preset {preset!r} brings its own weights and plan; leave out weights and max_memory.")
@@ -110,18 +110,7 @@ def generate(
             model_sha256=scene.model_sha256,
             notes=notes,
         )
-        made = finish_environment(
-            gaussians,
-            cameras,
-            target,
-            provenance,
-            stages,
-            collision=collision,
-            robot_radius=robot_radius or settings.robot_radius,
-            robot_height=settings.robot_height,
-            voxel_size=settings.voxel_size,
-            max_faces=settings.max_room_faces if extent == "room" else settings.max_faces,
-        )
+        made = finish_environment(gaussians, cameras, target, provenance, stages, collider)
         if store is not None:
             store.discard()
         return made

@@ -40,6 +40,29 @@ class Device(StrEnum):
 
 
 @dataclass(frozen=True)
+class ColliderPlan:
+    """The collider an environment gets, and the robot for which spawn poses are sought in it.
+
+    Attributes:
+        kind: The collider that is selected when the environment is opened; ``none`` builds no proxy.
+        robot_radius: [m].
+        robot_height: [m].
+        voxel_size: Of the proxy's distance field [m].
+        max_faces: Of the proxy.
+    """
+
+    kind: Collision = "mesh"
+    robot_radius: float = 0.25
+    robot_height: float = 0.6
+    voxel_size: float = 0.05
+    max_faces: int = 20_000
+
+    def __post_init__(self) -> None:
+        check_collider(self.kind, self.robot_radius)
+        _check_length("the robot's height", self.robot_height)
+
+
+@dataclass(frozen=True)
 class OfficialOptions:
     """What the official model is told beside its preset.
 
@@ -102,7 +125,7 @@ def check_seed(seed: int) -> None:
         raise InputError(f"the seed is {seed}; it must lie between 0 and {MAX_SEED}.")
 
 
-def check_collider(collision: str, robot_radius: float | None) -> None:
+def check_collider(collision: str, robot_radius: float) -> None:
     """Refuse a collider or a robot that there cannot be.
 
     Raises:
@@ -110,8 +133,12 @@ def check_collider(collision: str, robot_radius: float | None) -> None:
     """
     if collision not in COLLISIONS:
         raise InputError(f"the collision is '{collision}'; allowed are {', '.join(COLLISIONS)}.")
-    if robot_radius is not None and not (math.isfinite(robot_radius) and robot_radius > 0):
-        raise InputError(f"the robot's radius is {robot_radius}; it must be positive and finite.")
+    _check_length("the robot's radius", robot_radius)
+
+
+def _check_length(name: str, metres: float) -> None:
+    if not (math.isfinite(metres) and metres > 0):
+        raise InputError(f"{name} is {metres}; it must be positive and finite.")
 
 
 def pick_device(device: str) -> torch.device:

@@ -7,7 +7,7 @@ import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -31,6 +31,8 @@ from omni_gen3d.types import (
 )
 
 if TYPE_CHECKING:
+    from diffusers import AutoencoderKLCosmos
+
     from omni_gen3d.finishing import GeneratedEnvironment
 
 _BOX_CORNERS = np.array([[x, y, z] for x in (0, 1) for y in (0, 1) for z in (0, 1)], dtype=np.float32)
@@ -392,9 +394,28 @@ def _walked_path(count: int, step: float, turn_deg: float = 0.6) -> np.ndarray:
 
 
 @pytest.fixture(scope="session")
-def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def random_tokenizer() -> Callable[..., AutoencoderKLCosmos]:
+    """A function that makes the shipped tokenizer's layout with few channels; keywords as of the class."""
+    from diffusers import AutoencoderKLCosmos
+
+    layout: dict[str, Any] = {
+        "latent_channels": 16,
+        "encoder_block_out_channels": (8, 16, 16, 24),
+        "decode_block_out_channels": (16, 16, 24, 24),
+        "attention_resolutions": (32,),
+        "resolution": 128,
+        "num_layers": 1,
+        "patch_size": 4,
+        "spatial_compression_ratio": 8,
+        "temporal_compression_ratio": 8,
+    }
+    return lambda **other: AutoencoderKLCosmos(**(layout | other))
+
+
+@pytest.fixture(scope="session")
+def toy_weights(tmp_path_factory: pytest.TempPathFactory, random_tokenizer: Callable[..., AutoencoderKLCosmos]) -> Path:
     """A folder with random networks of the four classes, as small as they come; latents of two frames."""
-    from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
+    from diffusers import CosmosTransformer3DModel
 
     from omni_gen3d.checkpoints import save_network
     from omni_gen3d.decoder.mini import MiniDecoder
@@ -403,17 +424,7 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
-    tokenizer = AutoencoderKLCosmos(
-        latent_channels=16,
-        encoder_block_out_channels=(8, 8, 8, 8),
-        decode_block_out_channels=(8, 8, 8, 8),
-        attention_resolutions=(32,),
-        resolution=128,
-        num_layers=1,
-        patch_size=4,
-        spatial_compression_ratio=8,
-        temporal_compression_ratio=8,
-    )
+    tokenizer = random_tokenizer(encoder_block_out_channels=(8, 8, 8, 8), decode_block_out_channels=(8, 8, 8, 8))
     diffusion = CosmosTransformer3DModel(
         in_channels=INPUT_CHANNELS,
         out_channels=16,

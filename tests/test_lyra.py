@@ -108,7 +108,11 @@ def save_picture_model(folder: Path) -> None:
 
 
 @pytest.fixture(scope="module")
-def weights(tmp_path_factory: pytest.TempPathFactory, save_depth_model: Callable[..., None]) -> Path:
+def weights(
+    tmp_path_factory: pytest.TempPathFactory,
+    save_depth_model: Callable[..., None],
+    random_tokenizer: Callable[..., AutoencoderKLCosmos],
+) -> Path:
     """A folder laid out as docs/models.md says, every network tiny and random."""
     folder = tmp_path_factory.mktemp("weights")
     torch.manual_seed(0)
@@ -132,18 +136,7 @@ def weights(tmp_path_factory: pytest.TempPathFactory, save_depth_model: Callable
     (folder / "Lyra").mkdir()
     torch.save({"module": decoder.state_dict()}, folder / "Lyra" / "lyra_static.pt")
     moments = {"latents_mean": [0.0] * 256, "latents_std": [1.0] * 256}
-    AutoencoderKLCosmos(
-        latent_channels=16,
-        encoder_block_out_channels=(8, 16, 16, 24),
-        decode_block_out_channels=(16, 16, 24, 24),
-        attention_resolutions=(32,),
-        resolution=128,
-        num_layers=1,
-        patch_size=4,
-        spatial_compression_ratio=8,
-        temporal_compression_ratio=8,
-        **moments,  # pyright: ignore[reportArgumentType]
-    ).save_pretrained(folder / "Cosmos-1.0-Diffusion-7B-Video2World" / "vae")
+    random_tokenizer(**moments).save_pretrained(folder / "Cosmos-1.0-Diffusion-7B-Video2World" / "vae")
     names = [NEGATIVE, prompt_key(EMPTY_PROMPT), prompt_key("a garage")]
     save_file({name: torch.randn(TEXT_TOKENS, TEXT_CHANNELS) for name in names}, folder / "text_embeddings.safetensors")
     save_depth_model(folder / "depth")

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import pytest
 import torch
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
@@ -13,20 +15,10 @@ from omni_gen3d.video.text import TEXT_CHANNELS
 
 
 @pytest.fixture
-def tokenizer() -> AutoencoderKLCosmos:
+def tokenizer(random_tokenizer: Callable[..., AutoencoderKLCosmos]) -> AutoencoderKLCosmos:
     """The shipped tokenizer's layout with few channels and random weights."""
     torch.manual_seed(0)
-    return AutoencoderKLCosmos(
-        latent_channels=16,
-        encoder_block_out_channels=(8, 16, 16, 24),
-        decode_block_out_channels=(16, 16, 24, 24),
-        attention_resolutions=(32,),
-        resolution=128,
-        num_layers=1,
-        patch_size=4,
-        spatial_compression_ratio=8,
-        temporal_compression_ratio=8,
-    ).eval()
+    return random_tokenizer().eval()
 
 
 @pytest.fixture

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import pytest
 import torch
-from diffusers import AutoencoderKLCosmos
 from diffusers.models.autoencoders import autoencoder_kl_cosmos as cosmos
 
 from omni_gen3d.video.tokenizer import (
@@ -16,22 +14,6 @@ from omni_gen3d.video.tokenizer import (
     to_diffusion_domain,
     to_raw_domain,
 )
-
-
-@pytest.fixture
-def tokenizer() -> AutoencoderKLCosmos:
-    torch.manual_seed(0)
-    return AutoencoderKLCosmos(
-        latent_channels=16,
-        encoder_block_out_channels=(8, 16, 16, 24),
-        decode_block_out_channels=(16, 16, 24, 24),
-        attention_resolutions=(32,),
-        resolution=128,
-        num_layers=1,
-        patch_size=4,
-        spatial_compression_ratio=8,
-        temporal_compression_ratio=8,
-    ).eval()
 
 
 def relative_error(a: torch.Tensor, b: torch.Tensor) -> float:
