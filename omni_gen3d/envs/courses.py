@@ -18,7 +18,9 @@ from scipy.sparse.csgraph import dijkstra
 
 from omni_gen3d.envs.occupancy import FREE, OccupancyMap
 from omni_gen3d.errors import InputError
+from omni_gen3d.mesh.free_space import surface_samples
 from omni_gen3d.mesh.sampling import farthest_points
+from omni_gen3d.types import TriMesh
 
 # Half of the eight neighbours; the others are their opposites.
 _STEPS = ((1, 0), (0, 1), (1, 1), (1, -1))
@@ -31,8 +33,9 @@ class Course:
     Attributes:
         goals: Positions [m], shape ``(G, 2)``.
         starts: Positions from which a goal is as far as asked for, one array ``(S, 2)`` for each goal [m].
+        detours: Those of them from which something stands in the straight line, ``(D, 2)`` for each goal [m].
         distance: Length of the way from the middle of each cell to each goal [m], shape ``(G, X, Y)``, float32; where
-            a robot's centre cannot be, that of the nearest place where it can.
+            a robot's centre cannot be, that of the nearest place where it can and as far as that place is.
         free: Cells where a robot's centre can be, shape ``(X, Y)``, bool.
         origin: The low corner of cell (0, 0) [m].
         resolution: Edge of a cell [m].
@@ -40,6 +43,7 @@ class Course:
 
     goals: np.ndarray
     starts: tuple[np.ndarray, ...]
+    detours: tuple[np.ndarray, ...]
     distance: np.ndarray
     free: np.ndarray
     origin: tuple[float, float]
@@ -62,12 +66,20 @@ class Course:
         return bool(ends[0] == ends[1] != 0)
 
 
-def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_goals: int = 24) -> Course | None:
-    """Choose goals spread over the free cells of a map that was drawn for the robot's radius.
+def lay_course(
+    plan: OccupancyMap,
+    *,
+    goal_distance: tuple[float, float],
+    blocked: np.ndarray | None = None,
+    max_goals: int = 24,
+) -> Course | None:
+    """Choose goals spread over the free cells of a map that was drawn for the robot's radius, or a little more.
 
     Args:
-        plan: See ``occupancy_map``; its ``robot_radius`` must be the robot's.
+        plan: See ``occupancy_map``; its ``robot_radius`` must be at least the robot's.
         goal_distance: Shortest and longest way from a start to its goal [m].
+        blocked: Cells of the map where a robot would be in a collision, see ``blocked_cells``; a way whose straight
+            line leads through some is a detour.
         max_goals: At most so many.
 
     Returns:
@@ -95,12 +107,17 @@ def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_go
     fields[:, x, y] = ways[kept]
     for i in range(len(fields)):
         away = ~np.isfinite(fields[i])
-        nearest = ndimage.distance_transform_edt(away, return_distances=False, return_indices=True)
-        fields[i] = fields[i][tuple(np.asarray(nearest))]
+        apart, nearest = ndimage.distance_transform_edt(away, return_indices=True)
+        fields[i] = fields[i][tuple(nearest)] + apart * plan.resolution
     middles = np.array(plan.origin) + (cells + 0.5) * plan.resolution
+    met = np.zeros(plan.cells.shape, bool) if blocked is None else blocked
+    goals, starts = chosen[kept], [np.flatnonzero(mask) for mask in eligible[kept]]
     return Course(
-        goals=middles[chosen[kept]],
-        starts=tuple(middles[mask] for mask in eligible[kept]),
+        goals=middles[goals],
+        starts=tuple(middles[there] for there in starts),
+        detours=tuple(
+            middles[there[_crosses(met, cells[there], cells[goal])]] for goal, there in zip(goals, starts, strict=True)
+        ),
         distance=fields,
         free=free,
         origin=(
@@ -109,6 +126,39 @@ def lay_course(plan: OccupancyMap, *, goal_distance: tuple[float, float], max_go
         ),
         resolution=plan.resolution,
     )
+
+
+def blocked_cells(
+    plan: OccupancyMap, solid: TriMesh, *, robot_radius: float, heights: tuple[float, float]
+) -> np.ndarray:
+    """Cells of a map in which a robot's centre would be in a collision for sure, ``(X, Y)``, bool.
+
+    The map takes for occupied what is not known to be free; this looks at what there is to bump into.
+
+    Args:
+        plan: For its grid.
+        solid: The collider, floor at 0.
+        robot_radius: [m].
+        heights: Of the robot's bottom and top [m].
+    """
+    points = surface_samples(solid, plan.resolution)
+    cells = np.floor((points[:, :2] - plan.origin) / plan.resolution).astype(np.int64)
+    met = (points[:, 2] > heights[0]) & (points[:, 2] < heights[1])
+    met &= ((cells >= 0) & (cells < plan.cells.shape)).all(1)
+    empty = np.ones(plan.cells.shape, bool)
+    if not met.any():
+        return ~empty
+    empty[tuple(cells[met].T)] = False
+    # A sample is within half a diagonal of the middle of its cell.
+    return np.asarray(ndimage.distance_transform_edt(empty)) < robot_radius / plan.resolution - math.sqrt(0.5)
+
+
+def _crosses(blocked: np.ndarray, starts: np.ndarray, goal: np.ndarray) -> np.ndarray:
+    """Which straight lines from start cells to a goal lead through blocked cells, ``(S,)``, bool."""
+    longest = int(np.abs(goal - starts).max())
+    along = np.linspace(0, 1, longest + 1)[:, None]
+    x, y = np.moveaxis(np.rint(starts[:, None] + along * (goal - starts[:, None])).astype(np.int64), -1, 0)
+    return blocked[x, y].any(1)
 
 
 def _neighbours(cells: np.ndarray, shape: tuple[int, ...]) -> csr_matrix:
@@ -140,17 +190,17 @@ class Ways:
         self._resolution = torch.tensor([course.resolution for course in courses], dtype=torch.float32, device=device)
 
     def length(self, world: torch.Tensor, goal: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
-        """Length of the way that is left [m], shape ``(N,)``.
+        """Length of the way that is left [m], in the shape that the arguments broadcast to.
 
         Args:
-            world: Which course, ``(N,)``, int64.
-            goal: Which of its goals, ``(N,)``, int64.
-            position: In the environment's frame [m], ``(N, 2)``.
+            world: Which course, ``(...)``, int64.
+            goal: Which of its goals, ``(...)``, int64.
+            position: In the environment's frame [m], ``(..., 2)``.
         """
         shape = self._shape[world]
-        cell = ((position - self._origin[world]) / self._resolution[world, None]).floor().long()
+        cell = ((position - self._origin[world]) / self._resolution[world][..., None]).floor().long()
         x, y = torch.minimum(cell.clamp(min=0), shape - 1).unbind(-1)
-        return self._fields[self._first[world] + (goal * shape[:, 0] + x) * shape[:, 1] + y]
+        return self._fields[self._first[world] + (goal * shape[..., 0] + x) * shape[..., 1] + y]
 
 
 def course_or_refuse(course: Course | None, name: str, goal_distance: tuple[float, float]) -> Course:

@@ -48,6 +48,7 @@ class EpisodeSource:
         courses: Sequence[Course],
         ranges: Randomization,
         *,
+        detours: float = 0.0,
         pool: Pool | None = None,
         robot_radius: float = 0.25,
     ) -> None:
@@ -57,6 +58,7 @@ class EpisodeSource:
             entries: Environments.
             courses: Of each of them.
             ranges: What varies.
+            detours: Probability of one of its ``Course.detours``, where a course has any.
             pool: Of the clutter, see ``randomize.pool_of``.
             robot_radius: Clutter leaves such a robot a way to its goal [m].
 
@@ -65,7 +67,7 @@ class EpisodeSource:
         """
         # Where the robot starts is drawn here, from the map instead of the 32 spawn poses; clutter stays clear of it.
         self._ranges, self._clutter = replace(ranges, spawn=False, clutter=None), replace(ranges, spawn=False)
-        self._pool, self._robot_radius = pool, robot_radius
+        self._detours, self._pool, self._robot_radius = detours, pool, robot_radius
         self._wanted = eligible(ranges, entries)
         self._courses = {entry.id: course for entry, course in zip(entries, courses, strict=True)}
         self._entries = {entry.id: entry for entry in entries}
@@ -86,9 +88,12 @@ class EpisodeSource:
         course = self._courses[sample.environment]
         # A stream of its own beside those of the sample.
         rng = np.random.default_rng((self._seed, index, 1))
-        goal = int(rng.integers(len(course.goals)))
-        starts = course.starts[goal]
-        x, y = starts[int(rng.integers(len(starts)))]
+        wanted = course.starts
+        if self._detours and any(map(len, course.detours)) and rng.random() < self._detours:
+            wanted = course.detours
+        goals = [goal for goal, starts in enumerate(wanted) if len(starts)]
+        goal = goals[int(rng.integers(len(goals)))]
+        x, y = wanted[goal][int(rng.integers(len(wanted[goal])))]
         pose = Pose((float(x), float(y), 0.0), float(rng.uniform(-math.pi, math.pi)))
         clutter = ()
         if self._pool is not None:

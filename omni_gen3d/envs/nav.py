@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from omni_gen3d.envs.clutter import Pool
-from omni_gen3d.envs.courses import Ways, course_or_refuse, lay_course
+from omni_gen3d.envs.courses import Ways, blocked_cells, course_or_refuse, lay_course
 from omni_gen3d.envs.entry import Entry, Pose
 from omni_gen3d.envs.episodes import Episode, EpisodeSource
 from omni_gen3d.envs.eyes import Eyes, RobotCamera
@@ -37,9 +37,12 @@ class NavTask:
 
     Attributes:
         body: The robot.
-        camera: What it sees through.
+        camera: What it sees through; None for a robot that drives blindly.
         depth: Whether it sees depth, too.
         goal_distance: Shortest and longest way to a goal at the start [m], before the scene is scaled.
+        margin: So much farther than the robot reaches, starts, goals and ways keep away from what is not free [m].
+        detours: Probability that something stands in the straight line from a start to its goal, in environments
+            where anything does.
         reached: How near the robot's axis must come to a goal [m].
         steps: After so many an episode is cut off.
         collision: A touch of the collider ``ends`` an episode, or ``costs`` at every step.
@@ -47,9 +50,11 @@ class NavTask:
     """
 
     body: RobotBody = field(default_factory=RobotBody)
-    camera: RobotCamera = field(default_factory=RobotCamera)
+    camera: RobotCamera | None = field(default_factory=RobotCamera)
     depth: bool = False
     goal_distance: tuple[float, float] = (0.6, 4.0)
+    margin: float = 0.05
+    detours: float = 0.0
     reached: float = 0.2
     steps: int = 64
     collision: Literal["ends", "costs"] = "ends"
@@ -63,6 +68,12 @@ class NavTask:
             raise InputError(
                 f"goal_distance is {self.goal_distance}; both must exceed {self.reached} m, the nearer first."
             )
+        if not (0 <= self.margin < math.inf and 0 <= self.detours <= 1):
+            raise InputError(
+                f"margin is {self.margin} m and detours {self.detours}; at least 0, and a probability from 0 to 1."
+            )
+        if self.depth and self.camera is None:
+            raise InputError("depth is wanted without a camera; give the robot one, or leave depth out.")
         if self.steps < 1 or self.collision not in ("ends", "costs"):
             raise InputError(
                 f"steps is {self.steps} and collision {self.collision!r}; at least 1 step, and 'ends' or 'costs'."
@@ -72,9 +83,9 @@ class NavTask:
 class Gen3DNavEnv(VectorEnv):
     """N robots, each in a world of its own out of W environments.
 
-    Observations are ``rgb`` uint8 ``(N, S, S, 3)``, ``depth`` [m] ``(N, S, S, 1)`` where the task has it, and ``state``
-    ``(N, 5)``: metres to the goal, cosine and sine of its bearing, forward speed [m/s], turn rate [rad/s]. Actions are
-    shares of the largest speed and turn rate, in [-1, 1], ``(N, 2)``.
+    Observations are ``rgb`` uint8 ``(N, S, S, 3)`` and ``depth`` [m] ``(N, S, S, 1)`` where the task has them, and
+    ``state`` ``(N, 5)``: metres to the goal, cosine and sine of its bearing, forward speed [m/s], turn rate [rad/s].
+    Actions are shares of the largest speed and turn rate, in [-1, 1], ``(N, 2)``.
 
     Autoreset is in the same step: ``infos["final_obs"]`` holds the observations before it, ``infos["final_info"]``
     ``success``, ``collision``, ``steps`` and ``way`` (left to the goal [m]), each valid where ``_final_obs`` is true.
@@ -128,14 +139,18 @@ class Gen3DNavEnv(VectorEnv):
             environment = read_environment(entry.folder)
             if not environment.parts:
                 raise InputError(f"'{entry.title}' has no collider; generate or convert it with one.")
-            plan = occupancy_map(environment.manifest, robot_height=task.body.height, robot_radius=task.body.radius)
-            course = lay_course(plan, goal_distance=task.goal_distance)
+            body, collider = task.body, join_parts(environment.parts)
+            plan = occupancy_map(environment.manifest, robot_height=body.height, robot_radius=body.radius + task.margin)
+            blocked = blocked_cells(plan, collider, robot_radius=body.radius, heights=(body.clearance, body.height))
+            course = lay_course(plan, goal_distance=task.goal_distance, blocked=blocked)
             courses.append(course_or_refuse(course, entry.title, task.goal_distance))
-            colliders.append(join_parts(environment.parts))
+            colliders.append(collider)
         ranges = Randomization() if randomization is None else randomization
         self._pool, clutter = pool_of(ranges, pool), ranges.clutter
         self._slots = 0 if clutter is None else round(clutter.count.high)
-        self._source = EpisodeSource(environments, courses, ranges, pool=self._pool, robot_radius=task.body.radius)
+        self._source = EpisodeSource(
+            environments, courses, ranges, detours=task.detours, pool=self._pool, robot_radius=task.body.radius
+        )
         self._index_of = {entry.id: i for i, entry in enumerate(environments)}
         self._goals = [course.goals for course in courses]
         self._ways = Ways(courses, self.device)
@@ -144,16 +159,18 @@ class Gen3DNavEnv(VectorEnv):
             colliders, num_envs, body=task.body, obstacles=obstacles, slots=self._slots, device=self.device.type
         )
         folders = [entry.folder for entry in environments]
-        self._eyes = Eyes(
-            folders,
-            num_envs,
-            task.camera,
-            depth=task.depth,
-            device=self.device,
-            step=task.body.step,
-            furnished=clutter is not None or ranges.light is not None,
-            pool=self._pool,
-        )
+        self._eyes = None
+        if task.camera is not None:
+            self._eyes = Eyes(
+                folders,
+                num_envs,
+                task.camera,
+                depth=task.depth,
+                device=self.device,
+                step=task.body.step,
+                furnished=clutter is not None or ranges.light is not None,
+                pool=self._pool,
+            )
         self.episodes: list[Episode] = []
         self._world = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         self._goal = torch.zeros(num_envs, dtype=torch.long, device=self.device)
@@ -163,13 +180,12 @@ class Gen3DNavEnv(VectorEnv):
         self.age = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         # Where the host reads who is done while pictures are still being drawn.
         self._done = torch.zeros(num_envs, dtype=torch.bool, pin_memory=self.device.type == "cuda")
-        size = task.camera.size
-        spaces: dict[str, gymnasium.Space] = {
-            "rgb": gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8),
-            "state": gymnasium.spaces.Box(-np.inf, np.inf, (5,), np.float32),
-        }
-        if task.depth:
-            spaces["depth"] = gymnasium.spaces.Box(0, np.inf, (size, size, 1), np.float32)
+        spaces: dict[str, gymnasium.Space] = {"state": gymnasium.spaces.Box(-np.inf, np.inf, (5,), np.float32)}
+        if task.camera is not None:
+            size = task.camera.size
+            spaces["rgb"] = gymnasium.spaces.Box(0, 255, (size, size, 3), np.uint8)
+            if task.depth:
+                spaces["depth"] = gymnasium.spaces.Box(0, np.inf, (size, size, 1), np.float32)
         self.single_observation_space = gymnasium.spaces.Dict(spaces)
         self.observation_space = batch_space(self.single_observation_space, num_envs)
         self.single_action_space = gymnasium.spaces.Box(-1, 1, (2,), np.float32)
@@ -257,11 +273,29 @@ class Gen3DNavEnv(VectorEnv):
 
     def close_extras(self, **kwargs: Any) -> None:
         """Let go of the stage."""
-        self._eyes.close()
+        if self._eyes is not None:
+            self._eyes.close()
+
+    @property
+    def pose(self) -> torch.Tensor:
+        """``(x, y, yaw)`` of the robots in their placed worlds [m, rad], ``(N, 3)``; rewritten by every step."""
+        return self._robots.pose
 
     def splat_bytes(self) -> int:
         """Memory of the environments' splats [bytes]."""
-        return self._eyes.splat_bytes()
+        return 0 if self._eyes is None else self._eyes.splat_bytes()
+
+    def way_from(self, places: torch.Tensor) -> torch.Tensor:
+        """Length of the way from places to each robot's goal [m], ``(N, K)``; what a map knows and no robot is told.
+
+        Args:
+            places: In the placed worlds [m], ``(N, K, 2)``.
+        """
+        scale, yaw = self._placed[:, None].unbind(-1)
+        x, y = (places / scale[..., None]).unbind(-1)
+        cos, sin = torch.cos(yaw), torch.sin(yaw)
+        unplaced = torch.stack([cos * x + sin * y, cos * y - sin * x], -1)
+        return scale * self._ways.length(self._world[:, None], self._goal[:, None], unplaced)
 
     # ------------------------------------------------------------------------------------------------ episodes
 
@@ -272,7 +306,8 @@ class Gen3DNavEnv(VectorEnv):
         samples = [episode.sample for episode in episodes]
         worlds = [self._index_in(sample.environment) for sample in samples]
         obstacles = self._obstacles(samples)
-        self._eyes.adjust(robots, worlds, samples)
+        if self._eyes is not None:
+            self._eyes.adjust(robots, worlds, samples)
         rows, goals = [], []
         for episode, world in zip(episodes, worlds, strict=True):
             placement, start, contact = episode.sample.placement, episode.start, episode.sample.contact
@@ -324,7 +359,9 @@ class Gen3DNavEnv(VectorEnv):
         distance = offset.norm(dim=-1)
         bearing = torch.atan2(offset[:, 1], offset[:, 0]) - pose[:, 2]
         state = torch.stack([distance, torch.cos(bearing), torch.sin(bearing)], -1)
-        seen = self._eyes.look(pose) if robots is None else self._eyes.look_again(pose, robots)
+        seen = {}
+        if self._eyes is not None:
+            seen = self._eyes.look(pose) if robots is None else self._eyes.look_again(pose, robots)
         return {**seen, "state": torch.cat([state, self._robots.speed[pick]], -1)}
 
     def _offset_to_goal(self) -> torch.Tensor:
@@ -332,12 +369,7 @@ class Gen3DNavEnv(VectorEnv):
 
     def _way_left(self) -> torch.Tensor:
         """Length of the way to each goal in the placed world [m]."""
-        scale, yaw = self._placed.unbind(-1)
-        x, y = (self._robots.pose[:, :2] / scale[:, None]).unbind(-1)
-        cos, sin = torch.cos(yaw), torch.sin(yaw)
-        return scale * self._ways.length(
-            self._world, self._goal, torch.stack([cos * x + sin * y, cos * y - sin * x], -1)
-        )
+        return self.way_from(self._robots.pose[:, None, :2])[:, 0]
 
     def _out(self, values: torch.Tensor) -> Any:
         return values if self.tensors else values.cpu().numpy()

@@ -9,6 +9,7 @@ import numpy as np
 import pytest
 import torch
 
+from omni_gen3d.bench.nav_drivers import follow_map, head_on, success_rate
 from omni_gen3d.envs.applying import apply_to_cameras, apply_to_gaussians
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.eyes import RobotCamera
@@ -34,7 +35,8 @@ RANGES = Randomization(
     placement=PlacementRanges(scale=Range(0.9, 1.2), yaw=Range(-3.0, 3.0)),
     camera=CameraRanges(focal_scale=Range(0.9, 1.1), rotation=Range(-0.05, 0.05), position=Range(-0.02, 0.02)),
 )
-TASK = NavTask(depth=True, camera=RobotCamera(size=24), goal_distance=(0.5, 2.5), steps=12)
+CAMERA = RobotCamera(size=24)
+TASK = NavTask(depth=True, camera=CAMERA, goal_distance=(0.5, 2.5), steps=12)
 
 
 def steer(observation: dict[str, np.ndarray]) -> np.ndarray:
@@ -117,7 +119,7 @@ def test_a_picture_is_that_of_the_sample_applied_to_splats_and_camera(rooms: lis
         cos, sin = math.cos(episode.start.yaw), math.sin(episode.start.yaw)
         turn = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
         start = torch.tensor([*episode.start.position[:2], 0.0])
-        camera = transform_cameras(apply_to_cameras(TASK.camera.on_robot(), sample.camera), turn, start)
+        camera = transform_cameras(apply_to_cameras(CAMERA.on_robot(), sample.camera), turn, start)
         with SplatRenderDelegate(stage, "cpu") as delegate:
             expected = delegate.render(camera).aovs
         off = np.abs(seen["rgb"][robot] - 255.0 * expected["color"][0].clip(0, 1))
@@ -151,3 +153,23 @@ def test_what_cannot_be_done_is_named(rooms: list[Entry]) -> None:
         env.reset(options={"world": 1})
     with pytest.raises(InputError, match="50 to 60 m of way apart"):
         Gen3DNavEnv(rooms[:1], 1, task=NavTask(goal_distance=(50, 60)), device="cpu")
+    with pytest.raises(InputError, match=r"detours 1\.5"):
+        NavTask(detours=1.5)
+    with pytest.raises(InputError, match="depth is wanted without a camera"):
+        NavTask(depth=True, camera=None)
+
+
+def test_where_something_is_in_the_way_only_a_map_or_eyes_help(rooms: list[Entry]) -> None:
+    """Every straight line leads through the table: who drives along it collides, who knows the way around it arrives.
+
+    A robot without a camera is told where the goal is, and nothing is drawn.
+    """
+    task = NavTask(camera=None, goal_distance=(0.5, 4.0), detours=1.0)
+    env = Gen3DNavEnv(rooms[:1], 16, task=task, device="cpu", tensors=True)
+    observation, _ = env.reset(seed=0)
+    assert set(observation) == set(env.single_observation_space) == {"state"} and env.splat_bytes() == 0
+    way = env.way_from(env.pose[:, None, :2])[:, 0]
+    assert (way > observation["state"][:, 0]).all()
+    assert success_rate(env, head_on) <= 0.4
+    # Cells of this map are as wide as the driver looks ahead.
+    assert success_rate(env, follow_map(env)) >= 0.7

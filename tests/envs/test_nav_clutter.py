@@ -34,7 +34,8 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import transform_cameras
 from omni_gen3d.render.delegate import SplatRenderDelegate
 
-TASK = NavTask(depth=True, camera=RobotCamera(size=24), goal_distance=(0.5, 2.5), steps=6)
+CAMERA = RobotCamera(size=24)
+TASK = NavTask(depth=True, camera=CAMERA, goal_distance=(0.5, 2.5), steps=6)
 RANGES = Randomization(
     appearance=AppearanceRanges(exposure=Range(-0.5, 0.5), hue=Range(-0.3, 0.3)),
     placement=PlacementRanges(scale=Range(0.9, 1.2), yaw=Range(-3.0, 3.0)),
@@ -94,7 +95,7 @@ def test_a_picture_is_that_of_the_sample_on_a_stage(rooms: list[Entry], pool: Po
             cos, sin = math.cos(episode.start.yaw), math.sin(episode.start.yaw)
             turn = torch.tensor([[cos, -sin, 0], [sin, cos, 0], [0, 0, 1]])
             start = torch.tensor([*episode.start.position[:2], 0.0])
-            camera = transform_cameras(apply_to_cameras(TASK.camera.on_robot(), sample.camera), turn, start)
+            camera = transform_cameras(apply_to_cameras(CAMERA.on_robot(), sample.camera), turn, start)
             with SplatRenderDelegate(stage, "cpu") as delegate:
                 frame = delegate.render(camera, aovs=("color", "depth", "prim_id"))
             off = np.abs(seen["rgb"][robot] - 255.0 * frame.aovs["color"][0].clip(0, 1))
@@ -106,7 +107,9 @@ def test_a_picture_is_that_of_the_sample_on_a_stage(rooms: list[Entry], pool: Po
             )
             things += sum("thing_" in path for path in shown)
     assert things >= 2
-    assert env._eyes._delegate.counts.splats_loaded == len(rooms)  # the splats of a room are held once
+    assert env._eyes is not None and env._eyes._delegate.counts.splats_loaded == len(
+        rooms
+    )  # the splats of a room are held once
 
 
 def test_things_stop_robots(rooms: list[Entry], pool: Pool) -> None:

@@ -43,7 +43,7 @@ def test_rsl_rl_learns_on_tensors(rooms: list[Entry]) -> None:
     groups = robots.get_observations()
     assert groups["rgb"].shape == (4, 3, 36, 36) and groups["rgb"].dtype == torch.uint8
     assert groups["depth"].shape == (4, 1, 36, 36) and groups["state"].shape == (4, 5)
-    config = {**ppo_config(), "num_steps_per_env": 4, "save_interval": 100}
+    config = {**ppo_config(sees=True), "num_steps_per_env": 4, "save_interval": 100}
     runner = OnPolicyRunner(robots, config, log_dir=None, device="cpu")
     before = torch.cat([p.detach().flatten() for p in runner.alg.actor.parameters()])
     runner.learn(2, init_at_random_ep_len=True)
