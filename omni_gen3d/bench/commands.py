@@ -239,7 +239,7 @@ def train(
     plot: Annotated[Path | None, typer.Option(help="Picture of the learning curves to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """PPO by camera in 16 generated worlds, tested in 8 others, with and without randomization."""
+    """PPO by camera in 16 generated worlds, tested in 8 others: randomized, as generated, blind."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from omni_gen3d.bench.train import Plan, bench_train
     from omni_gen3d.envs.registry import Registry
