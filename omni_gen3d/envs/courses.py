@@ -107,7 +107,8 @@ def lay_course(
     fields[:, x, y] = ways[kept]
     for i in range(len(fields)):
         away = ~np.isfinite(fields[i])
-        apart, nearest = ndimage.distance_transform_edt(away, return_indices=True)
+        nearest = np.asarray(ndimage.distance_transform_edt(away, return_distances=False, return_indices=True))
+        apart = np.sqrt(((nearest - np.indices(away.shape)) ** 2).sum(0))
         fields[i] = fields[i][tuple(nearest)] + apart * plan.resolution
     middles = np.array(plan.origin) + (cells + 0.5) * plan.resolution
     met = np.zeros(plan.cells.shape, bool) if blocked is None else blocked
@@ -150,7 +151,8 @@ def blocked_cells(
         return ~empty
     empty[tuple(cells[met].T)] = False
     # A sample is within half a diagonal of the middle of its cell.
-    return np.asarray(ndimage.distance_transform_edt(empty)) < robot_radius / plan.resolution - math.sqrt(0.5)
+    apart = np.asarray(ndimage.distance_transform_edt(empty))
+    return np.asarray(apart < robot_radius / plan.resolution - math.sqrt(0.5))
 
 
 def _crosses(blocked: np.ndarray, starts: np.ndarray, goal: np.ndarray) -> np.ndarray:
