@@ -148,7 +148,7 @@ def blocked_cells(
     met &= ((cells >= 0) & (cells < plan.cells.shape)).all(1)
     empty = np.ones(plan.cells.shape, bool)
     if not met.any():
-        return ~empty
+        return np.zeros(plan.cells.shape, bool)
     empty[tuple(cells[met].T)] = False
     # A sample is within half a diagonal of the middle of its cell.
     apart = np.asarray(ndimage.distance_transform_edt(empty))
