@@ -152,7 +152,7 @@ def blocked_cells(
     empty[tuple(cells[met].T)] = False
     # A sample is within half a diagonal of the middle of its cell.
     apart = np.asarray(ndimage.distance_transform_edt(empty))
-    return np.asarray(apart < robot_radius / plan.resolution - math.sqrt(0.5))
+    return apart < robot_radius / plan.resolution - math.sqrt(0.5)
 
 
 def _crosses(blocked: np.ndarray, starts: np.ndarray, goal: np.ndarray) -> np.ndarray:
@@ -160,7 +160,7 @@ def _crosses(blocked: np.ndarray, starts: np.ndarray, goal: np.ndarray) -> np.nd
     longest = int(np.abs(goal - starts).max())
     along = np.linspace(0, 1, longest + 1)[:, None]
     x, y = np.moveaxis(np.rint(starts[:, None] + along * (goal - starts[:, None])).astype(np.int64), -1, 0)
-    return blocked[x, y].any(1)
+    return np.asarray(blocked[x, y].any(1))
 
 
 def _neighbours(cells: np.ndarray, shape: tuple[int, ...]) -> csr_matrix:
