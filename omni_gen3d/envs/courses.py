@@ -33,7 +33,8 @@ class Course:
     Attributes:
         goals: Positions [m], shape ``(G, 2)``.
         starts: Positions from which a goal is as far as asked for, one array ``(S, 2)`` for each goal [m].
-        detours: Those of them from which something stands in the straight line, ``(D, 2)`` for each goal [m].
+        detours: Those of them from which something stands in the straight line, ``(D, 2)`` for each goal [m]; none at
+            all where a course was laid without ``blocked``.
         distance: Length of the way from the middle of each cell to each goal [m], shape ``(G, X, Y)``, float32; where
             a robot's centre cannot be, that of the nearest place where it can and as far as that place is.
         free: Cells where a robot's centre can be, shape ``(X, Y)``, bool.
@@ -111,13 +112,14 @@ def lay_course(
         apart = np.sqrt(((nearest - np.indices(away.shape)) ** 2).sum(0))
         fields[i] = fields[i][tuple(nearest)] + apart * plan.resolution
     middles = np.array(plan.origin) + (cells + 0.5) * plan.resolution
-    met = np.zeros(plan.cells.shape, bool) if blocked is None else blocked
     goals, starts = chosen[kept], [np.flatnonzero(mask) for mask in eligible[kept]]
     return Course(
         goals=middles[goals],
         starts=tuple(middles[there] for there in starts),
         detours=tuple(
-            middles[there[_crosses(met, cells[there], cells[goal])]] for goal, there in zip(goals, starts, strict=True)
+            middles[there[_crosses(blocked, cells[there], cells[goal])]]
+            for goal, there in zip(goals, starts, strict=True)
+            if blocked is not None
         ),
         distance=fields,
         free=free,

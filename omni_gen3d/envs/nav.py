@@ -141,7 +141,9 @@ class Gen3DNavEnv(VectorEnv):
                 raise InputError(f"'{entry.title}' has no collider; generate or convert it with one.")
             body, collider = task.body, join_parts(environment.parts)
             plan = occupancy_map(environment.manifest, robot_height=body.height, robot_radius=body.radius + task.margin)
-            blocked = blocked_cells(plan, collider, robot_radius=body.radius, heights=(body.clearance, body.height))
+            blocked = None
+            if task.detours:
+                blocked = blocked_cells(plan, collider, robot_radius=body.radius, heights=(body.clearance, body.height))
             course = lay_course(plan, goal_distance=task.goal_distance, blocked=blocked)
             courses.append(course_or_refuse(course, entry.title, task.goal_distance))
             colliders.append(collider)
