@@ -139,6 +139,7 @@ def decoder(
     log_every: LogEvery = None,
     learning_rate: LearningRate = None,
     resume: Resume = None,
+    films: Annotated[bool, typer.Option(help="Half of the scenes move.")] = True,
 ) -> None:
     """Train the Gaussian decoder on the diffusion network's own scenes (needs a GPU and gsplat)."""
     from omni_gen3d.training.decoder import DEFAULTS, train_decoder
@@ -146,7 +147,7 @@ def decoder(
 
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
-        train_decoder(config, host, out, resume, tokenizer, depth, diffusion)
+        train_decoder(config, host, out, resume, tokenizer, depth, diffusion, films)
 
 
 @train_app.command("fetch-assets")

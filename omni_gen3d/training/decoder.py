@@ -1,8 +1,9 @@
 """Training of the Gaussian decoder by self-distillation: no frame it learns from was ever photographed or rendered.
 
 The student reads the latents of six imagined trajectories; the teacher is the RGB decoder's output of the same
-latents. In the last stage only the most opaque Gaussians are drawn, so that opacity comes to mean what it says. Half of
-every batch stands still, the other half moves and is shown at two random times, pruned together.
+latents. In the last stage only the most opaque Gaussians are drawn, in every second step only half of them, so that
+opacity comes to mean importance. Half of every batch stands still, the other half moves and is shown at two random
+times, pruned together.
 """
 
 from __future__ import annotations
@@ -17,7 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import MiniDecoder, decode_maps, shared_first
+from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder, decode_maps, shared_first
 from omni_gen3d.training.clips import Pool
 from omni_gen3d.training.distillation import SceneSource, moving_rows, still_rows
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
@@ -43,13 +44,18 @@ _REFRESH_STEPS = 40
 # From this share of the budget on only the MAX_GAUSSIANS most opaque Gaussians of a scene are drawn; from the start in
 # a training that goes on.
 _PRUNE_FROM = 0.3
-# Every so many steps fewer are drawn, at least half of them: the more opaque ones should carry more.
-_FEWER_STEPS, _LEAST_SHARE = 4, 0.5
+# Every so many pruned steps only the more opaque half of them is drawn: it should be a picture already.
+_HALF_STEPS = 2
 # What looks the same at two times should be the same.
 _STEADINESS_WEIGHT, _SAME_COLOR, _SAME_LOG_DEPTH = 0.2, 0.02, 2e-3
 _PERCEPTUAL_WEIGHT, _DEPTH_WEIGHT = 0.05, 0.2
-# All opacities are pushed down; once pruned, the ones that are kept are pulled up.
-_SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT = 0.01, 0.012
+# All opacities are pushed down; once pruned, those that are kept are pulled up: the more opaque half to 1, the other to
+# less, so that the order of opacities stays an order of importance and none saturates beyond recall.
+_SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT, _LESSER_OPACITY = 0.01, 0.012, 0.85
+# A decoder that goes on has its opacities brought back from saturation: their logits shrink, their order stays.
+_LOGITS_KEPT = 0.2
+# Deviation, in logits, of what disturbs the order in which a half is chosen; it falls to zero over the budget.
+_ORDER_NOISE = 1.0
 
 
 def load_video_model(
@@ -239,12 +245,32 @@ def _picture_terms(
     return loss, {"psnr_db": -10 * torch.log10(error.detach() / 4), "depth_log_l1": depth_error.detach()}
 
 
-def _network_that_knows_time(resume: Path | None) -> MiniDecoder:
-    """A fresh decoder, or that of a checkpoint with time layers added where it has none."""
+def more_important_half(
+    gaussians: dict[str, torch.Tensor], noise: float, generator: torch.Generator | None = None
+) -> dict[str, torch.Tensor]:
+    """Half of each scene of a batch, the more opaque one up to a normal disturbance of the logits.
+
+    The forward pass draws the chosen ones as they are. Backwards their opacity also acts as a soft gate, one logit
+    wide, at the limit between the halves (a straight-through estimate): what the picture needs moves into the half.
+    """
+    opacities = gaussians["opacities"]
+    logits = torch.logit(opacities, eps=1e-6)
+    disturbed = logits + noise * torch.randn(logits.shape, device=logits.device, generator=generator)
+    top = disturbed.topk(opacities.shape[1] // 2, dim=1)
+    half = _gather(gaussians, top.indices)
+    gate = torch.sigmoid(top.values - top.values[:, -1:].detach())
+    return half | {"opacities": half["opacities"] * (1 + gate - gate.detach())}
+
+
+def _network_to_train(resume: Path | None, films: bool) -> MiniDecoder:
+    """A fresh decoder, or that of a checkpoint; with ``films`` it has or gains the layers of time."""
     if resume is None:
-        return MiniDecoder(knows_time=True)
+        return MiniDecoder(knows_time=films)
     trained: MiniDecoder = load_network(MiniDecoder, resume)
-    if not trained.config["knows_time"]:
+    with torch.no_grad():
+        for parameter in trained.head.parameters():
+            parameter[OPACITY_CHANNEL] *= _LOGITS_KEPT
+    if films and not trained.config["knows_time"]:
         sizes = {name: value for name, value in trained.config.items() if not name.startswith("_")}
         network = MiniDecoder(**sizes | {"knows_time": True})
         network.load_state_dict(network.state_dict() | trained.state_dict())
@@ -260,16 +286,20 @@ def train_decoder(
     tokenizer_folder: Path,
     depth_folder: Path,
     diffusion_folder: Path,
+    films: bool = True,
 ) -> None:
     """Train the decoder on scenes sampled from the given networks.
 
     The loss of scenes that stand still and of scenes that move is L1 + MSE + gradient L1 against the teacher's frames,
     a perceptual distance, log depth against the cache, and opacity terms; of scenes that move also steadiness between
     two times.
+
+    Args:
+        films: Half of every batch moves; otherwise all scenes stand still, and the decoder gains no layers of time.
     """
     started_at = time.time()
     torch.manual_seed(config.seed)
-    network = _network_that_knows_time(resume)
+    network = _network_to_train(resume, films)
     network.to(host.device)  # pyright: ignore[reportArgumentType]
     prune_from = _PRUNE_FROM if resume is None else 0.0
     model = load_video_model(tokenizer_folder, depth_folder, diffusion_folder, host.device)
@@ -290,16 +320,18 @@ def train_decoder(
     def add_scenes() -> None:
         """Eight more scenes: from pictures, moving, from text, moving, ..."""
         nonlocal additions
-        if additions % 2:
+        kinds = ("text", "film", "picture", "film") if films else ("text", "picture")
+        kind = kinds[additions % len(kinds)]
+        if kind == "film":
             moving.add(**moving_rows(*source.moving()))
         else:
-            still.add(**still_rows(source.still(from_text=additions % 4 == 0)))
+            still.add(**still_rows(source.still(from_text=kind == "text")))
         additions += 1
 
     heldout = world_generator(config.seed, "heldout", host.device)
     unseen = SceneSource(model, config, heldout, np.random.default_rng(0))
     validation = unseen.still(from_text=True)
-    films, validation_moving, _ = unseen.moving()
+    filmed, validation_moving, _ = unseen.moving()
     add_scenes()
     add_scenes()
     filling_began = time.time()
@@ -307,32 +339,40 @@ def train_decoder(
         add_scenes()
     steps = 0
     half_batch = max(config.batch_size // 2, 1)
+    still_batch = half_batch if films else config.batch_size
 
     def student(*args: torch.Tensor) -> torch.Tensor:
         with in_bfloat16():
             return network(*args)
 
     def opacity_terms(opacities: torch.Tensor, kept: torch.Tensor | None) -> torch.Tensor:
+        """``kept`` are those of the kept Gaussians, falling."""
         loss = _SPARSITY_WEIGHT * opacities.mean()
-        return loss if kept is None else loss + _OPAQUENESS_WEIGHT * (1 - kept).mean()
+        if kept is None:
+            return loss
+        more, less = kept.tensor_split([kept.shape[1] - kept.shape[1] // 2], dim=1)
+        return loss + _OPAQUENESS_WEIGHT / 2 * ((1 - more).mean() + (_LESSER_OPACITY - less).abs().mean())
 
-    def still_loss(count: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        batch = still.draw(half_batch)
+    def still_loss(pruned: bool, noise: float | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        batch = still.draw(still_batch)
         gaussians = decode_maps(
             student, batch["latents"].float(), batch["cache_depth"].float(), batch["camera_to_first"],
             batch["intrinsics"],
         )  # fmt: skip
-        opacities = gaussians["opacities"]
-        if count is not None:
-            gaussians = keep_most_opaque(gaussians, count)
+        opacities, kept = gaussians["opacities"], None
+        if pruned:
+            gaussians = keep_most_opaque(gaussians, MAX_GAUSSIANS)
+            kept = gaussians["opacities"]
+        if noise is not None:
+            gaussians = more_important_half(gaussians, noise)
         view, frame = target_frames(batch["latents"].shape[1], config.num_frames, host.device)
         loss, figures = _picture_terms(
             gaussians, batch["camera_to_first"][:, view, frame], batch["intrinsics"],
             batch["teacher"][:, view, :, frame].transpose(0, 1), batch["warped_depth"][:, view, frame], perceptual,
         )  # fmt: skip
-        return loss + opacity_terms(opacities, None if count is None else gaussians["opacities"]), figures
+        return loss + opacity_terms(opacities, kept), figures
 
-    def moving_loss(count: int | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+    def moving_loss(pruned: bool) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         """Two random times a scene, each seen by half of the trajectories and of those turned round."""
         batch = moving.draw(half_batch)
         twice = torch.arange(half_batch, device=host.device).repeat(2)
@@ -348,7 +388,7 @@ def train_decoder(
         ]
         caches = list(zip(depth.chunk(2), rgb.chunk(2), strict=True))
         steadiness = steadiness_loss(pair, caches)
-        drawn = pair if count is None else kept_together(pair, count)
+        drawn = kept_together(pair, MAX_GAUSSIANS) if pruned else pair
         together = {name: torch.cat([gaussians[name] for gaussians in drawn]) for name in maps}
         view = torch.randperm(2 * views, device=host.device)[:views]
         terms, figures = _picture_terms(
@@ -357,7 +397,7 @@ def train_decoder(
             batch["warped_depth"][twice[:, None], view, times[:, None]], perceptual,
         )  # fmt: skip
         # A slot may be empty at one of the times: of a pair the more opaque one is pulled up.
-        kept = None if count is None else torch.maximum(drawn[0]["opacities"], drawn[1]["opacities"])
+        kept = torch.maximum(drawn[0]["opacities"], drawn[1]["opacities"]) if pruned else None
         loss = terms + _STEADINESS_WEIGHT * steadiness + opacity_terms(maps["opacities"], kept)
         return loss, figures | {"steadiness": steadiness.detach()}
 
@@ -366,19 +406,19 @@ def train_decoder(
         steps += 1
         if steps % _REFRESH_STEPS == 0:
             add_scenes()
-        count = None
-        if progress >= prune_from:
-            share = _LEAST_SHARE + (1 - _LEAST_SHARE) * float(rng.random()) if steps % _FEWER_STEPS == 0 else 1.0
-            count = int(share * MAX_GAUSSIANS)
-        loss, figures = still_loss(count)
-        moving_part, moving_figures = moving_loss(count)
+        pruned = progress >= prune_from
+        noise = _ORDER_NOISE * (1 - progress) if pruned and steps % _HALF_STEPS == 0 else None
+        loss, figures = still_loss(pruned, noise)
         figures = {f"train_{name}": value for name, value in figures.items()}
+        if not films:
+            return loss, figures
+        moving_part, moving_figures = moving_loss(pruned)
         return loss + moving_part, figures | {f"moving_{name}": value for name, value in moving_figures.items()}
 
     def evaluate() -> dict[str, float]:
         kept = kept_gaussians(student, validation, MAX_GAUSSIANS)
         drawn = draw_trajectories(kept, validation)
-        moments = draw_moments(kept_moments(student, validation_moving, films, MAX_GAUSSIANS), validation_moving)
+        moments = draw_moments(kept_moments(student, validation_moving, filmed, MAX_GAUSSIANS), validation_moving)
         pairs = [
             torch.stack([scenes.teacher[:, :, :, -1], shown[:, :, -1].permute(0, 1, 4, 2, 3)], dim=2)[:2]
             for scenes, shown in ((validation, drawn), (validation_moving, moments))

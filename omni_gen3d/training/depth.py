@@ -10,11 +10,12 @@ import torch
 import torch.nn.functional as F
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.training.clips import Pool, sample_pictures, to_bytes
+from omni_gen3d.training.clips import FOCAL_RANGE, Pool, sample_pictures, to_bytes
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import gradient_difference
 from omni_gen3d.training.moving import MovingClips, render_times, sample_moving_views
 from omni_gen3d.training.object_caster import ObjectCaster, open_objects
+from omni_gen3d.training.object_pictures import FOCAL_RANGE as PHOTO_FOCAL_RANGE
 from omni_gen3d.training.object_pictures import sample_object_pictures
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, ray_image
@@ -27,6 +28,9 @@ _VALIDATION_PICTURES = 64
 _FILL_SHARE = 0.15
 # Every so many chunks one shows movers, each at one of a few times.
 _MOVING_EVERY, _MOVING_TIMES = 2, 5
+# With real objects: every so many chunks one shows them, and every so many of the procedural rooms that stand still are
+# seen through the lenses of real cameras.
+_OBJECTS_EVERY, _PHOTO_LENS_EVERY = 3, 2
 _UNKNOWN_CAMERA_SHARE = 0.3
 # Pictures that have no colour, as old and industrial cameras take them.
 _GREY_SHARE = 0.1
@@ -79,7 +83,8 @@ def train_depth(
     view on the pictures whose rays are withheld.
 
     Args:
-        objects: Folder of ``train fetch-assets``: half of the pictures then show rooms of real objects.
+        objects: Folder of ``train fetch-assets``: a third of the pictures then show rooms of real objects, and half of
+            the procedural rooms that stand still are seen through lenses of 33 to 90 degrees.
     """
     started_at = time.time()
     torch.manual_seed(config.seed)
@@ -93,22 +98,30 @@ def train_depth(
     pool = Pool(config.pool_size)
 
     caster = None if objects is None else open_objects(objects, host.device)
+    size = (_PICTURES_PER_CHUNK, config.height, config.width)
     additions = 0
 
-    moving_every = _MOVING_EVERY if caster is None else 2 * _MOVING_EVERY
-
     def add_objects(caster: ObjectCaster) -> None:
-        seen = sample_object_pictures(_PICTURES_PER_CHUNK, config.height, config.width, caster, generator)
+        seen = sample_object_pictures(*size, caster, generator)
         pool.add(rgb=to_bytes(seen.rgb), depth=seen.depth.half(), intrinsics=seen.intrinsics)
+
+    def add_rooms(turn: int) -> None:
+        if turn % _MOVING_EVERY == 0:
+            clips = picture_movers(*size, generator).clips
+        else:
+            real_lens = caster is not None and turn // _MOVING_EVERY % _PHOTO_LENS_EVERY == 0
+            clips = sample_pictures(*size, generator, PHOTO_FOCAL_RANGE if real_lens else FOCAL_RANGE)[1]
+        pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
 
     def add_pictures() -> None:
         nonlocal additions
         additions += 1
-        if caster is not None and additions % 2:
-            return add_objects(caster)
-        size = (_PICTURES_PER_CHUNK, config.height, config.width, generator)
-        clips = sample_pictures(*size)[1] if additions % moving_every else picture_movers(*size).clips
-        pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
+        if caster is None:
+            add_rooms(additions)
+        elif additions % _OBJECTS_EVERY == 0:
+            add_objects(caster)
+        else:
+            add_rooms(additions - additions // _OBJECTS_EVERY)
 
     add_pictures()
     filling_began = time.time()

@@ -11,11 +11,17 @@ import pytest
 import torch
 
 from omni_gen3d.checkpoints import load_network, save_network
-from omni_gen3d.decoder.mini import MiniDecoder
+from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder
 from omni_gen3d.geometry import quat_to_matrix
 from omni_gen3d.training import decoder, distillation, scenes
 from omni_gen3d.training.clips import Pool
-from omni_gen3d.training.decoder import kept_together, load_video_model, steadiness_loss, train_decoder
+from omni_gen3d.training.decoder import (
+    kept_together,
+    load_video_model,
+    more_important_half,
+    steadiness_loss,
+    train_decoder,
+)
 from omni_gen3d.training.loop import Host
 from omni_gen3d.training.rasterize import Rendered
 from omni_gen3d.training.worlds import world_generator
@@ -117,6 +123,49 @@ def test_steadiness_counts_what_looks_the_same() -> None:
     assert float(steadiness_loss([a, b], [(depth, rgb), (other_depth, other_rgb)])) == 0.0
     b["rgb"][0, 3] += 0.3
     assert float(steadiness_loss([a, b], [(depth, rgb), (other_depth, other_rgb)])) == pytest.approx(0.3, abs=1e-5)
+
+
+def test_half_is_the_more_opaque_one_and_its_limit_is_soft() -> None:
+    """Undisturbed it is the more opaque half as it is; a picture that wants more of them pulls hardest at the limit."""
+    maps = _maps(40, 2)
+    opacities = maps["opacities"].clone().requires_grad_()
+    half = more_important_half(maps | {"opacities": opacities}, 0.0)
+    best = opacities[0].argsort(descending=True)[:20]
+    assert torch.equal(half["means"][0], maps["means"][0, best])
+    assert torch.allclose(half["opacities"][0], opacities[0, best])
+    half["opacities"].sum().backward()
+    pull = opacities.grad[0] * opacities.detach()[0] * (1 - opacities.detach()[0])  # of the logits
+    bare = opacities.detach()[0] * (1 - opacities.detach()[0])
+    assert float(pull[best[-1]] / maps["opacities"][0, best[-1]]) >= 0.25
+    assert bool((pull[best] > bare[best]).all()) and float(pull.sum()) == pytest.approx(float(pull[best].sum()))
+
+
+def test_disturbed_halves_differ_and_favour_the_opaque() -> None:
+    """With noise other ones are chosen each time, the most opaque ones nearly always."""
+    maps = {name: value[:, :200] for name, value in _maps(200, 3).items()}
+    generator = torch.Generator().manual_seed(0)
+    order = maps["opacities"][0].argsort(descending=True)
+    chosen = torch.zeros(200)
+    for _ in range(50):
+        half = more_important_half(maps, 1.0, generator)
+        chosen += torch.isin(maps["means"][0, :, 0], half["means"][0, :, 0]).float()
+    assert float(chosen[order[:20]].mean()) > 45 and float(chosen[order[-20:]].mean()) < 5
+    assert 5 < float(chosen[order[95:105]].mean()) < 45
+
+
+def test_without_films_the_decoder_gains_no_layers_of_time(toy_weights: Path, tmp_path: Path, small: None) -> None:
+    """Nothing moves in the pools; opacities of the checkpoint that goes on have come back from saturation."""
+    torch.manual_seed(1)
+    old = MiniDecoder(32, 64, 1, latent_frames=2, token_rows=1, token_columns=2)
+    save_network(old, tmp_path / "old", "float16")
+    folders = (toy_weights / "tokenizer", toy_weights / "depth", toy_weights / "diffusion")
+    train_decoder(replace(TOY, minutes=0.01), HOST, tmp_path / "new", tmp_path / "old", *folders, films=False)
+    trained = load_network(MiniDecoder, tmp_path / "new")
+    assert not trained.config["knows_time"]
+    assert torch.allclose(trained.head.weight[OPACITY_CHANNEL], 0.2 * old.head.weight[OPACITY_CHANNEL], atol=1e-3)
+    assert torch.allclose(trained.head.weight[0], old.head.weight[0], atol=1e-3)
+    last = json.loads((tmp_path / "new" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["pool"] >= 1 and last["moving_pool"] == 0
 
 
 def test_turned_round_frames_come_with_their_cameras(toy_weights: Path, small: None) -> None:
