@@ -134,6 +134,7 @@ def test_half_is_the_more_opaque_one_and_its_limit_is_soft() -> None:
     assert torch.equal(half["means"][0], maps["means"][0, best])
     assert torch.allclose(half["opacities"][0], opacities[0, best])
     half["opacities"].sum().backward()
+    assert opacities.grad is not None
     pull = opacities.grad[0] * opacities.detach()[0] * (1 - opacities.detach()[0])  # of the logits
     bare = opacities.detach()[0] * (1 - opacities.detach()[0])
     assert float(pull[best[-1]] / maps["opacities"][0, best[-1]]) >= 0.25
