@@ -43,7 +43,9 @@ def bench_film(video: Path | None, long_times: int, *, report: Callable[[str], N
         rows = []
         for times in (TIMES, long_times):
             report(f"{times} times of {film.name} ...")
-            rows.append(_measured(film, times, folder / f"env{times}"))
+            row = _measured(film, times, folder / f"env{times}")
+            report(", ".join(f"{name} {value}" for name, value in row.items()))
+            rows.append(row)
     short, long = rows
     return Report(
         cpu_name(),

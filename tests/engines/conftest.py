@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Sequence
-from dataclasses import replace
+from itertools import count
 from pathlib import Path
 
 import numpy as np
@@ -13,19 +13,20 @@ from pxr import Gf, Usd, UsdGeom, UsdPhysics
 
 from omni_gen3d.envs.player import NewtonPlayer, PhysxPlayer
 from omni_gen3d.kit.placing import add_environment
-from omni_gen3d.types import DynamicScene, GeneratedScene, SpawnPose
+from omni_gen3d.types import GeneratedScene, SpawnPose
 from omni_gen3d.usd import write_environment
 from omni_gen3d.usd.bodies import BodyTrack, read_tracks
-from omni_gen3d.usd.overrides import override_motion
 
 Point = tuple[float, float, float]
 Drop = Callable[..., np.ndarray]
 Roll = Callable[[Path, Sequence[SpawnPose]], np.ndarray]
 Engine = Callable[[Path, list[str], float], np.ndarray]
 PlayingEngine = Callable[[Path, list[str], float, Sequence[BodyTrack]], np.ndarray]
-Push = Callable[[PlayingEngine, Sequence[int]], np.ndarray]
+Change = Callable[[Usd.Stage, str], None]
+PushBox = Callable[[Path, tuple[float, float], float, Change], tuple[np.ndarray, list[str]]]
 
 CLEARANCE_M = 0.3
+PUSHED_EDGE_M = 0.2
 BALL_RADIUS_M = 0.1
 BALL_SPEED_M_S = 2.0
 STEPS_PER_SECOND = 240
@@ -150,30 +151,29 @@ def make_body(shape: UsdGeom.Gprim, position: Gf.Vec3d) -> UsdPhysics.RigidBodyA
 
 
 @pytest.fixture
-def push(wagon_scene: GeneratedScene, tmp_path: Path) -> Push:
-    """``push(engine, removed)``: where a box of 20 cm, on the floor at y = 0, is after 2 s, ``(3,)`` [m].
+def push_box(playing_engine: PlayingEngine, tmp_path: Path) -> PushBox:
+    """``push_box(usd_path, place, seconds, change)``: where a box of 20 cm that stood on the floor at ``place`` ends,
+    ``(3,)`` [m], and the names of the bodies that moved by themselves.
 
-    The wagon of the scene drives from y = -1 to 0.98 in that time, unless it is removed.
+    ``change(stage, root)`` writes to the session layer before anything is stepped.
     """
-    assert isinstance(wagon_scene.gaussians, DynamicScene)
-    slow = replace(wagon_scene.gaussians, frames_per_second=1.5)
-    usd = write_environment(replace(wagon_scene, gaussians=slow), tmp_path / "env")
+    made = count()
 
-    def run(engine: PlayingEngine, removed: Sequence[int]) -> np.ndarray:
-        path = tmp_path / f"push_{engine.__name__}_{len(removed)}.usda"
-        stage = compose(path, usd, 1)
+    def run(usd_path: Path, place: tuple[float, float], seconds: float, change: Change) -> tuple[np.ndarray, list[str]]:
+        path = tmp_path / f"push_{next(made)}.usda"
+        stage = compose(path, usd_path, 1)
         box = UsdGeom.Cube.Define(stage, body_path(0))
-        box.CreateSizeAttr(0.2)
-        make_body(box, Gf.Vec3d(0, 0, 0.105))
-        override_motion(stage, "/Lab/env_0/Scene", removed=removed)
+        box.CreateSizeAttr(PUSHED_EDGE_M)
+        make_body(box, Gf.Vec3d(*place, PUSHED_EDGE_M / 2 + 0.005))
+        change(stage, "/Lab/env_0/Scene")
         # Engines open files: what the session layer says becomes one.
         session = path.with_suffix(".session.usda")
         stage.GetSessionLayer().Export(str(session))
         stage.GetRootLayer().subLayerPaths.append(session.name)
         stage.GetRootLayer().Save()
         tracks = read_tracks(stage)
-        assert [track.path for track in tracks] == ([] if removed else ["/Lab/env_0/Scene/Environment/Moving/wagon"])
-        return engine(path, [body_path(0)], 2.0, tracks)[0]
+        (end,) = playing_engine(path, [body_path(0)], seconds, tracks)
+        return end, [track.path.rpartition("/")[2] for track in tracks]
 
     return run
 
