@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
@@ -72,16 +73,23 @@ class EpisodeSource:
         self._courses = {entry.id: course for entry, course in zip(entries, courses, strict=True)}
         self._entries = {entry.id: entry for entry in entries}
         self._seed, self._next = 0, 0
+        self._ahead: deque[Episode] = deque()
 
     def restart(self, seed: int) -> None:
         """Begin the series of another seed."""
         self._seed, self._next = seed, 0
+        self._ahead.clear()
 
     def take(self, count: int) -> list[Episode]:
         """The next ``count`` episodes."""
-        first = self._next
-        self._next += count
-        return [self._draw(index) for index in range(first, self._next)]
+        self.prepare(count)
+        return [self._ahead.popleft() for _ in range(count)]
+
+    def prepare(self, count: int) -> None:
+        """Draw as many as will be taken next, while there is time."""
+        while len(self._ahead) < count:
+            self._ahead.append(self._draw(self._next))
+            self._next += 1
 
     def _draw(self, index: int) -> Episode:
         sample = draw_among(self._ranges, self._wanted, seed=self._seed, index=index)

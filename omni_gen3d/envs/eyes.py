@@ -60,6 +60,11 @@ class RobotCamera:
         )
 
 
+def sent(values: torch.Tensor, device: torch.device) -> torch.Tensor:
+    """Values of the host on a device, without waiting for what it is doing."""
+    return values.pin_memory().to(device, non_blocking=True) if device.type == "cuda" else values
+
+
 class Eyes:
     """What N robots see of W environments.
 
@@ -100,11 +105,12 @@ class Eyes:
 
         stage, self._worlds = gather_worlds(folders)
         self._furnished = FurnishedWorlds(stage, self._worlds, count) if furnished else None
-        self._pool, self._everybody = pool, torch.arange(count, device=device)
+        self._pool, self._everybody = pool, torch.arange(count, dtype=torch.int32)
         self._delegate = SplatRenderDelegate(stage, "cuda" if device.type == "cuda" else "cpu")
         self._mounted = camera.on_robot()
         self._depth, self._device, self._step = depth, device, step
-        self._world = torch.zeros(count, dtype=torch.long, device=device)
+        # On the host, where the delegate looks into it without waiting for the device.
+        self._world = torch.zeros(count, dtype=torch.int32)
         self._to_camera = self._mounted.world_to_camera.repeat(count, 1, 1).to(device)
         self._intrinsics = self._mounted.intrinsics.repeat(count, 1, 1).to(device)
         self._scale, self._yaw = torch.ones(count, device=device), torch.zeros(count, device=device)
@@ -132,14 +138,14 @@ class Eyes:
         """Move robots into other worlds and looks.
 
         Args:
-            robots: Which, ``(K,)``, int64.
+            robots: Which, ``(K,)``, int64, on the host.
             worlds: Which environment each is in.
             samples: How its world and camera differ.
 
         Raises:
             InputError: A sample has light or clutter and these eyes are not ``furnished``, or the pool lacks a mesh.
         """
-        which, mounted = robots.to(self._device), self._mounted
+        which, mounted = sent(robots, self._device), self._mounted
         for robot, world, sample in zip(robots.tolist(), worlds, samples, strict=True):
             self._furnish(robot, world, sample)
         alike = replace(
@@ -148,29 +154,31 @@ class Eyes:
             intrinsics=mounted.intrinsics.repeat(len(samples), 1, 1),
         )
         changed = change_cameras(alike, [sample.camera for sample in samples])
-        self._to_camera[which] = changed.world_to_camera.to(self._device)
-        self._intrinsics[which] = changed.intrinsics.to(self._device)
-
-        def column(values: Sequence[float]) -> torch.Tensor:
-            return torch.tensor(values, dtype=torch.float32, device=self._device)
-
-        self._world[which] = torch.tensor(worlds, device=self._device)
-        self._scale[which] = column([sample.placement.scale for sample in samples])
-        self._yaw[which] = column([sample.placement.yaw for sample in samples])
-        self._noise[which] = column([sample.camera.noise for sample in samples])
+        self._world[robots] = torch.tensor(worlds, dtype=torch.int32)
         lags = [round(sample.camera.latency / self._step) for sample in samples]
-        self._lag[which] = torch.tensor(lags, device=self._device)
         self._longest = max(self._longest, *lags)
+        columns = torch.tensor(
+            [
+                (sample.placement.scale, sample.placement.yaw, sample.camera.noise, lag)
+                for sample, lag in zip(samples, lags, strict=True)
+            ]
+        )
+        # One transfer for all numbers of a row.
+        row = torch.cat([columns, changed.world_to_camera.flatten(1), changed.intrinsics.flatten(1)], 1)
+        numbers, poses, lenses = sent(row, self._device).split([4, 16, 9], 1)
+        self._to_camera[which], self._intrinsics[which] = poses.unflatten(1, (4, 4)), lenses.unflatten(1, (3, 3))
+        self._scale[which], self._yaw[which], self._noise[which] = numbers[:, :3].unbind(1)
+        self._lag[which] = numbers[:, 3].long()
         self._is_noisy |= any(sample.camera.noise > 0 for sample in samples)
         if self._is_noisy:
             keys = [key_of(sample.seed, sample.index) for sample in samples]
-            self._key[which] = torch.tensor(keys, device=self._device)
+            self._key[which] = sent(torch.tensor(keys), self._device)
             self._age[which] = 0
         if self._is_recolored or any(sample.appearance != Appearance() for sample in samples):
             self._is_recolored = True
             matrices, offsets = color_changes([sample.appearance for sample in samples])
-            self._matrix[which] = matrices.float().to(self._device)
-            self._offset[which] = offsets.float().to(self._device)
+            self._matrix[which] = sent(matrices.float(), self._device)
+            self._offset[which] = sent(offsets.float(), self._device)
 
     def _furnish(self, robot: int, world: int, sample: Sample) -> None:
         wanted = sample.clutter or sample.light is not None
@@ -193,7 +201,7 @@ class Eyes:
             ``rgb`` uint8 ``(N, H, W, 3)`` and, if wanted, ``depth`` along the optical axis [m] float32
             ``(N, H, W, 1)``, 0 where nothing is.
         """
-        now = self._draw(pose, slice(None))
+        now = self._draw(pose, None)
         if not self._before:
             return now
         series = [now, *self._before]
@@ -206,19 +214,22 @@ class Eyes:
 
         Args:
             pose: Of those robots, ``(K, 3)``.
-            robots: Which, ``(K,)``, int64.
+            robots: Which, ``(K,)``, int64, on the host.
         """
         seen = self._draw(pose, robots)
+        which = sent(robots, self._device)
         while len(self._before) < self._longest:
             # Deeper than any robot but these will look.
             shapes = {name: (len(self._lag), *picture.shape[1:]) for name, picture in seen.items()}
             self._before.append({name: seen[name].new_zeros(shape) for name, shape in shapes.items()})
         for past in self._before:
             for name, picture in seen.items():
-                past[name][robots] = picture
+                past[name][which] = picture
         return seen
 
-    def _draw(self, pose: torch.Tensor, pick: slice | torch.Tensor) -> dict[str, torch.Tensor]:
+    def _draw(self, pose: torch.Tensor, robots: torch.Tensor | None) -> dict[str, torch.Tensor]:
+        everybody = slice(None)
+        pick = everybody if robots is None else sent(robots, self._device)
         cameras = Cameras(
             self._seen_from(pose, pick), self._intrinsics[pick], self._mounted.width, self._mounted.height
         )
@@ -229,10 +240,13 @@ class Eyes:
             aovs.append("alpha")
         if self._is_recolored and self._furnished is not None:
             aovs.append("prim_id")
-        looks_into = (self._worlds, self._world[pick])
+        paths, numbers = (self._worlds, self._world)
         if self._furnished is not None:
-            looks_into = (self._furnished.paths, self._everybody[pick])
-        frame = self._delegate.render(cameras, aovs=aovs, environments=looks_into)
+            paths, numbers = (self._furnished.paths, self._everybody)
+        looks_into = numbers[everybody if robots is None else robots]
+        if self._device.type == "cuda":
+            looks_into = looks_into.pin_memory()
+        frame = self._delegate.render(cameras, aovs=aovs, environments=(paths, looks_into))
         pictures = frame.aovs
         color = torch.as_tensor(pictures["color"])
         if self._is_recolored:

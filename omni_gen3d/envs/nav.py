@@ -21,7 +21,7 @@ from omni_gen3d.envs.clutter import Pool
 from omni_gen3d.envs.courses import Ways, blocked_cells, course_or_refuse, lay_course
 from omni_gen3d.envs.entry import Entry, Pose
 from omni_gen3d.envs.episodes import Episode, EpisodeSource
-from omni_gen3d.envs.eyes import Eyes, RobotCamera
+from omni_gen3d.envs.eyes import Eyes, RobotCamera, sent
 from omni_gen3d.envs.newton import join_parts
 from omni_gen3d.envs.occupancy import occupancy_map
 from omni_gen3d.envs.randomize import Randomization, pool_of
@@ -29,6 +29,9 @@ from omni_gen3d.envs.robots import RobotBody, Robots
 from omni_gen3d.envs.sample import Sample
 from omni_gen3d.errors import InputError
 from omni_gen3d.request import check_seed, pick_device
+
+# So many episodes are drawn while the device simulates; when more robots end at once, the next step has few that do.
+_AHEAD = 64
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -181,6 +184,8 @@ class Gen3DNavEnv(VectorEnv):
         self._way = torch.zeros(num_envs, device=self.device)
         self.age = torch.zeros(num_envs, dtype=torch.long, device=self.device)
         # Where the host reads who is done while pictures are still being drawn.
+        # How many episodes the last step took: the next will take about as many.
+        self._wanted = 0
         self._done = torch.zeros(num_envs, dtype=torch.bool, pin_memory=self.device.type == "cuda")
         spaces: dict[str, gymnasium.Space] = {"state": gymnasium.spaces.Box(-np.inf, np.inf, (5,), np.float32)}
         if task.camera is not None:
@@ -218,7 +223,7 @@ class Gen3DNavEnv(VectorEnv):
         self.episodes = episodes
         everybody = torch.arange(self.num_envs)
         self._begin(everybody, episodes)
-        return self._handed_out(self._observe(everybody.to(self.device))), {}
+        return self._handed_out(self._observe(everybody)), {}
 
     def step(self, actions: Any) -> tuple[dict[str, Any], Any, Any, Any, dict[str, Any]]:
         """Drive for one step.
@@ -240,11 +245,14 @@ class Gen3DNavEnv(VectorEnv):
         done = terminated | truncated
         self._done.copy_(done, non_blocking=True)
         copied = torch.cuda.current_stream().record_event() if self.device.type == "cuda" else None
+        # The host has nothing else to do while the device simulates.
+        self._source.prepare(self._wanted)
         observation = self._observe()
         if copied is not None:
             copied.synchronize()
         infos: dict[str, Any] = {}
         robots = self._done.nonzero()[:, 0]
+        self._wanted = min(len(robots), _AHEAD)
         if len(robots):
             infos = {
                 "final_obs": self._handed_out(observation),
@@ -261,9 +269,9 @@ class Gen3DNavEnv(VectorEnv):
             for robot, episode in zip(robots.tolist(), episodes, strict=True):
                 self.episodes[robot] = episode
             self._begin(robots, episodes)
-            where = robots.to(self.device)
+            where = sent(robots, self.device)
             observation = {name: values.clone() for name, values in observation.items()}
-            for name, values in self._observe(where).items():
+            for name, values in self._observe(robots).items():
                 observation[name][where] = values
         return (
             self._handed_out(observation),
@@ -310,20 +318,20 @@ class Gen3DNavEnv(VectorEnv):
         obstacles = self._obstacles(samples)
         if self._eyes is not None:
             self._eyes.adjust(robots, worlds, samples)
-        rows, goals = [], []
+        rows = []
         for episode, world in zip(episodes, worlds, strict=True):
             placement, start, contact = episode.sample.placement, episode.start, episode.sample.contact
             x, y = self._goals[world][episode.goal]
             cos, sin = placement.scale * math.cos(placement.yaw), placement.scale * math.sin(placement.yaw)
             friction = DYNAMIC_FRICTION if contact is None else contact.dynamic_friction
-            rows.append((start.position[0], start.position[1], start.yaw, placement.scale, placement.yaw, friction))
-            goals.append((cos * x - sin * y, sin * x + cos * y))
+            begins = (start.position[0], start.position[1], start.yaw)
+            target = (cos * x - sin * y, sin * x + cos * y)
+            rows.append((*begins, placement.scale, placement.yaw, friction, *target))
         # One transfer for all numbers of a row.
-        table = torch.tensor([(*row, *goal) for row, goal in zip(rows, goals, strict=True)], dtype=torch.float32)
-        table, where = table.to(self.device), robots.to(self.device)
-        world = torch.tensor(worlds, device=self.device)
-        self._world[where] = world
-        self._goal[where] = torch.tensor([episode.goal for episode in episodes], device=self.device)
+        table = sent(torch.tensor(rows, dtype=torch.float32), self.device)
+        numbers = torch.stack([robots, torch.tensor(worlds), torch.tensor([episode.goal for episode in episodes])])
+        where, world, goal = sent(numbers, self.device)
+        self._world[where], self._goal[where] = world, goal
         self._target[where] = table[:, 6:]
         self._placed[where] = table[:, 3:5]
         self.age[where] = 0
@@ -355,7 +363,7 @@ class Gen3DNavEnv(VectorEnv):
     # --------------------------------------------------------------------------------------------- observations
 
     def _observe(self, robots: torch.Tensor | None = None) -> dict[str, torch.Tensor]:
-        pick = slice(None) if robots is None else robots
+        pick = slice(None) if robots is None else sent(robots, self.device)
         offset = self._offset_to_goal()[pick]
         pose = self._robots.pose[pick]
         distance = offset.norm(dim=-1)

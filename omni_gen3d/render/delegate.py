@@ -221,7 +221,7 @@ class SplatRenderDelegate:
                 if not 0 <= low <= high < len(roots):
                     raise InputError(f"environments assigns paths {low} to {high}; there are {len(roots)}.")
                 self._assigned = (looks_into, version, len(roots))
-            looks_into = looks_into.to(self._drawer.device, torch.int32)
+            looks_into = looks_into.to(self._drawer.device, torch.int32, non_blocking=True)
             return roots, looks_into
         else:
             if len(environments) != cameras:
