@@ -81,6 +81,19 @@ def test_a_seed_says_everything_and_records_replay(rooms: list[Entry]) -> None:
     assert len({episode.sample.environment for episode in env.episodes}) > 1
 
 
+def test_episodes_drawn_ahead_are_those_that_would_come(rooms: list[Entry]) -> None:
+    """Preparing changes nothing of a series, and what was prepared is forgotten where another begins."""
+    source = Gen3DNavEnv(rooms, 1, task=TASK, randomization=RANGES, device="cpu")._source
+    source.restart(7)
+    series = source.take(6)
+    source.restart(7)
+    source.prepare(4)
+    assert source.take(1) + source.take(5) == series
+    source.prepare(3)
+    source.restart(7)
+    assert source.take(6) == series
+
+
 def test_steering_reaches_goals_and_forward_hits_walls(rooms: list[Entry]) -> None:
     """In an almost empty room the steering succeeds most times; going straight on ends in collisions."""
     env = Gen3DNavEnv(
