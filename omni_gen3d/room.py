@@ -15,10 +15,12 @@ import torch
 from omni_gen3d.config import Preset
 from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
+from omni_gen3d.decoder.pruning import most_shown
 from omni_gen3d.finishing import Stages
 from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.render import render
 from omni_gen3d.room_floor import missing_floor, survey
+from omni_gen3d.room_walls import missing_walls
 from omni_gen3d.types import Cameras, Gaussians, VideoLatents
 from omni_gen3d.video.clearing import Clearing, find_clearing
 from omni_gen3d.video.exploring import Anchor, explore, known_from, on_floor
@@ -93,7 +95,7 @@ def make_room(
             )
             room.add(gaussians, anchor)
             cameras.append(seen_from)
-        room.add_floor()
+        room.close()
         cameras.append(survey(clearing, first.ground.camera_height, settings.width, settings.height))
     world_to_camera = torch.cat([part.world_to_camera for part in cameras])
     return room.pruned(settings.max_room_gaussians), replace(
@@ -177,14 +179,19 @@ class Room:
         self._parts.append(gaussians)
         self._stations.append((world_to_camera, self._depth_from(world_to_camera)))
 
-    def add_floor(self) -> None:
-        """Lay the floor of the clearing where no picture showed it."""
+    def close(self) -> None:
+        """Lay the floor of the clearing, and build the walls around it, where no picture showed them."""
         self._parts.append(missing_floor(Gaussians.joined(self._parts), self._clearing, self._floor_thickness))
+        self._parts.append(missing_walls(Gaussians.joined(self._parts), self._clearing))
 
     def pruned(self, count: int) -> Gaussians:
-        """The ``count`` most opaque; ties go to the earlier station."""
+        """The ``count`` Gaussians that the stations show most of; ties go to the more opaque."""
         joined = Gaussians.joined(self._parts)
-        return joined[torch.sort(joined.opacities, descending=True, stable=True).indices[:count].sort().values]
+        if len(joined) <= count:
+            return joined
+        poses = torch.stack([world_to_camera for world_to_camera, _ in self._stations])
+        lens = self._lens.expand(len(poses), 3, 3).contiguous()
+        return joined[most_shown(joined, Cameras(poses, lens, self._width, self._height), count)]
 
     def _depth_from(self, world_to_camera: torch.Tensor) -> torch.Tensor:
         """Depth of the first surface [scene units], 0 where there is none, shape ``(H, W)``."""

@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
 from omni_gen3d.config import Preset
-from omni_gen3d.geometry import intrinsics_from_focal, rgb_to_sh_dc
+from omni_gen3d.geometry import intrinsics_from_focal, look_at, rgb_to_sh_dc
 from omni_gen3d.render import render
 from omni_gen3d.room import Room
 from omni_gen3d.room_floor import survey
-from omni_gen3d.types import Gaussians, Ground
+from omni_gen3d.types import Cameras, Gaussians, Ground
 from omni_gen3d.video.clearing import Clearing
 from omni_gen3d.video.exploring import Anchor
 
@@ -77,12 +79,48 @@ def test_what_is_new_stays(room: Room, depth: float, low: float, high: float) ->
     assert kept_of(room, wall(depth, low, high)) == len(wall(depth, low, high))
 
 
-def test_pruning_keeps_the_most_opaque(room: Room) -> None:
-    """The budget is kept, and fainter Gaussians go first."""
-    solid = len(room.pruned(10**6))
-    room.add(wall(2.0, 1.6, 2.6, opacity=0.3), station(0.3))
-    pruned = room.pruned(solid)
-    assert len(pruned) == solid and float(pruned.opacities.min()) == 1.0
+def test_pruning_keeps_what_the_stations_show(room: Room) -> None:
+    """The budget is kept; what a station sees of a wall stays, and what lies hidden behind it goes."""
+    room.add(wall(3.0, -0.5, 0.5), station(0.3))
+    everything = room.pruned(10**6)
+    seen = (everything.means[:, 2] == 2.0) & (everything.means[:, 1].abs() < 0.6)
+    pruned = room.pruned(len(everything) // 2)
+    assert len(pruned) == len(everything) // 2
+    assert int(((pruned.means[:, 2] == 2.0) & (pruned.means[:, 1].abs() < 0.6)).sum()) == int(seen.sum())
+
+
+def test_holes_in_walls_are_closed() -> None:
+    """A round wall around the camera, as high as the eyes and with a hole, goes on upwards and over the hole."""
+    green = torch.tensor([0.0, 1.0, 0.0])
+    x, z = torch.meshgrid(torch.linspace(-1, 1, 40), torch.linspace(-1, 1, 40), indexing="ij")
+    floor = torch.stack([x, torch.ones_like(x), z], -1).reshape(-1, 3)
+    angle, height = torch.meshgrid(torch.linspace(0, math.tau, 400), torch.linspace(-0.1, 0.95, 40), indexing="ij")
+    outside = ((angle - 2.0).abs() > 0.05) | ((height - 0.6).abs() > 0.1)
+    angle, height = angle[outside], height[outside]
+    round_wall = torch.stack([2 * angle.sin(), 1 - height, 2 * angle.cos()], -1)
+    means = torch.cat([floor, round_wall])
+    room = empty_room()
+    room.add(
+        Gaussians(
+            means=means,
+            quats=torch.tensor([1.0, 0, 0, 0]).expand(len(means), 4),
+            scales=torch.full((len(means), 3), 0.03),
+            opacities=torch.ones(len(means)),
+            sh=rgb_to_sh_dc(green.expand(len(means), 1, 3)),
+        ),
+        station(),
+    )
+    room.close()
+    everything = room.pruned(10**6)
+    built = everything.means[len(means) :]
+    built = built[built[:, 1] < 0.5]
+    assert len(built) > 0 and float((built[:, [0, 2]].norm(dim=1) - 2).abs().max()) < 0.15
+    ahead = torch.tensor([[math.sin(a), 0.0, math.cos(a)] for a in (0.3, 2.0, 4.0)])
+    level = look_at(torch.zeros(3, 3), ahead, (0.0, -1.0, 0.0))
+    lens = intrinsics_from_focal(24.0, 48, 12).expand(3, 3, 3).contiguous()
+    seen = render(everything, Cameras(level, lens, 48, 12))
+    assert float(seen.alpha.min()) > 0.8
+    torch.testing.assert_close(seen.color, green.expand_as(seen.color), atol=0.25, rtol=0)
 
 
 def test_nothing_stands_in_the_clearing(room: Room) -> None:
@@ -105,8 +143,9 @@ def test_the_floor_is_laid_where_none_was_seen() -> None:
         sh=rgb_to_sh_dc(torch.tensor([1.0, 0.0, 0.0]).expand(count, 1, 3)),
     )
     room.add(ring, station())
-    room.add_floor()
+    room.close()
     laid = room.pruned(10**6)[count:]
+    laid = laid[(laid.means[:, 1] - 1).abs() < 1e-4]
     assert len(laid) > 0
     torch.testing.assert_close(laid.means[:, 1], torch.ones(len(laid)))
     assert float(laid.means[:, [0, 2]].norm(dim=1).max()) < 0.5

@@ -18,7 +18,7 @@ from omni_gen3d.decoder.mini import MiniDecoder, decode_maps
 from omni_gen3d.errors import InputError
 from omni_gen3d.render import render
 from omni_gen3d.training.clips import TEXT_FOCAL, caption_pictures, sample_pictures
-from omni_gen3d.training.decoder import keep_most_opaque, load_video_model
+from omni_gen3d.training.decoder import keep_most_shown, load_video_model
 from omni_gen3d.training.losses import psnr
 from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes, one_scene
 from omni_gen3d.training.scenes import Scenes, first_frames_from_prompts, imagine_along, imagine_scenes
@@ -51,7 +51,7 @@ def bench_density(
     num_frames: int = 17,
     report: Callable[[str], None] = print,
 ) -> Report:
-    """Decode scenes made from held-out captions once, and keep fewer and fewer of the most opaque Gaussians.
+    """Decode scenes made from held-out captions once, and keep fewer and fewer of the Gaussians that show most.
 
     Columns: ``kept`` of each scene; ``a_pixel``: of the first picture; ``a_pixel_frame``: of all imagined frames;
     ``share`` of what the decoder makes; ``fidelity_psnr_db`` and ``novel_psnr_db`` as in ``eval mini``, the former over
@@ -92,7 +92,7 @@ def bench_density(
         maps = decode_maps(decoder, made.latents, made.cache_depth, made.camera_to_first, made.intrinsics)
         total = maps["opacities"].shape[1]
         for count, tally in tallies.items():
-            kept = keep_most_opaque(maps, count)
+            kept = keep_most_shown(maps, made, count)
             tally.add({"fidelity_psnr_db": _fidelity(kept, made), "least_opacity": float(kept["opacities"].min())})
             add_novel(tally, kept, first, novel)
             tally.add(_costs(one_scene(kept, 0).to("cpu"), made, height, width))

@@ -22,9 +22,10 @@ from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from torch import nn
 
+from omni_gen3d.decoder.pruning import most_shown
 from omni_gen3d.geometry import matrix_to_quat, quat_multiply, rgb_to_sh_dc
 from omni_gen3d.layers import ResidualBlock, TransformerBlock
-from omni_gen3d.types import Gaussians, VideoLatents
+from omni_gen3d.types import Cameras, Gaussians, VideoLatents
 
 STRIDE = 2
 _OUTPUT_CHANNELS = 14
@@ -261,23 +262,35 @@ def _activate(
 
 @torch.no_grad()
 def decode(network: nn.Module, video: VideoLatents, max_gaussians: int) -> Gaussians:
-    """The most opaque Gaussians of one scene, in the first camera's frame and scene units.
+    """The Gaussians of one scene that its pictures show, in the first camera's frame and scene units.
 
     Args:
         network: The trained ``MiniDecoder``.
         video: Latents of the trajectories.
-        max_gaussians: How many to keep; ties go to the earlier one.
+        max_gaussians: How many to keep, see ``most_shown``.
     """
     views = len(video.latents)
     camera_to_first = video.cameras.camera_to_world.unflatten(0, (views, video.num_frames))
     maps = decode_maps(
         network, video.latents[None], video.cache_depth[None], camera_to_first[None], video.cameras.intrinsics[:1]
     )
-    keep = torch.sort(maps["opacities"][0], descending=True, stable=True).indices[:max_gaussians].sort().values
-    return Gaussians(
-        means=maps["means"][0, keep],
-        quats=F.normalize(maps["quats"][0, keep], dim=-1),
-        scales=maps["scales"][0, keep],
-        opacities=maps["opacities"][0, keep],
-        sh=rgb_to_sh_dc(maps["rgb"][0, keep])[:, None],
+    gaussians = Gaussians(
+        means=maps["means"][0],
+        quats=F.normalize(maps["quats"][0], dim=-1),
+        scales=maps["scales"][0],
+        opacities=maps["opacities"][0],
+        sh=rgb_to_sh_dc(maps["rgb"][0])[:, None],
     )
+    return gaussians[most_shown(gaussians, decoded_cameras(video.cameras, video.num_frames), max_gaussians)]
+
+
+def decoded_cameras(cameras: Cameras, num_frames: int) -> Cameras:
+    """The cameras whose pictures become Gaussians: the first, and the last of every other latent frame.
+
+    Args:
+        cameras: Of all frames of the trajectories, one trajectory after the other.
+        num_frames: Of each.
+    """
+    frames = torch.arange(len(cameras.world_to_camera))
+    at = frames % num_frames
+    return cameras[(frames == 0) | ((at > 0) & (at % _FRAMES_PER_LATENT == 0))]

@@ -139,7 +139,26 @@ def render_views(
     gaussians: Gaussians, cameras: Cameras, background: tuple[float, float, float], near: float, far: float
 ) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor, torch.Tensor]:
     """Color ``(C, H, W, 3)``, expected depth, alpha and median depth ``(C, H, W)``; arguments as for ``render``."""
-    device = gaussians.means.device
+    pictures = _draw_alone(gaussians, cameras, background, near, far)
+    color, depth, alpha, median_depth = (
+        torch.from_numpy(np.stack([getattr(picture, channel) for picture in pictures])).to(gaussians.means.device)
+        for channel in ("color", "depth", "alpha", "median_depth")
+    )
+    return color, depth, alpha, median_depth
+
+
+def surface_index(gaussians: Gaussians, cameras: Cameras, near: float, far: float) -> torch.Tensor:
+    """Which Gaussian takes each ray past half its coverage, -1 where none does, shape ``(C, H, W)``, long, on the CPU.
+
+    Arguments as for ``render``.
+    """
+    pictures = _draw_alone(gaussians, cameras, (0.0, 0.0, 0.0), near, far)
+    return torch.from_numpy(np.stack([picture.index for picture in pictures])).long()
+
+
+def _draw_alone(
+    gaussians: Gaussians, cameras: Cameras, background: tuple[float, float, float], near: float, far: float
+) -> list[SplatPicture]:
     placed = [PlacedSplats(SplatArrays.of(gaussians), np.eye(4))]
     width, height = cameras.width, cameras.height
     behind = np.empty((height, width, 3), np.float32)
@@ -147,13 +166,7 @@ def render_views(
     stop = np.full((height, width), np.inf, np.float32)
     poses, lenses = (tensor.double().cpu().numpy() for tensor in (cameras.world_to_camera, cameras.intrinsics))
     views = [View(pose, lens, width, height, near, far) for pose, lens in zip(poses, lenses, strict=True)]
-    pictures = threads.side_by_side([partial(draw_splats, placed, view, behind, stop) for view in views])
-    channels = ("color", "depth", "alpha", "median_depth")
-    color, depth, alpha, median_depth = (
-        torch.from_numpy(np.stack([getattr(picture, channel) for picture in pictures])).to(device)
-        for channel in channels
-    )
-    return color, depth, alpha, median_depth
+    return threads.side_by_side([partial(draw_splats, placed, view, behind, stop) for view in views])
 
 
 def draw_splats(

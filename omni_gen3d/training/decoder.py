@@ -18,15 +18,17 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder, decode_maps, shared_first
+from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder, decode_maps, decoded_cameras, shared_first
+from omni_gen3d.decoder.pruning import most_shown
 from omni_gen3d.training.clips import Pool
 from omni_gen3d.training.distillation import SceneSource, moving_rows, still_rows
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import TokenizerFeatures, gradient_difference, psnr
 from omni_gen3d.training.preview import write_contact_sheet
-from omni_gen3d.training.rasterize import draw_scenes, rasterize
+from omni_gen3d.training.rasterize import draw_scenes, one_scene, rasterize
 from omni_gen3d.training.scenes import Films, Scenes
 from omni_gen3d.training.worlds import compile_renderer, world_generator
+from omni_gen3d.types import Cameras
 from omni_gen3d.video.cache4d import cache_at
 from omni_gen3d.video.depth import DepthNetwork
 from omni_gen3d.video.imagine import VideoModel
@@ -127,7 +129,19 @@ def fidelity_scores(kept: dict[str, torch.Tensor], drawn: torch.Tensor, scenes: 
 def kept_gaussians(network: Callable[..., torch.Tensor], scenes: Scenes, max_gaussians: int) -> dict[str, torch.Tensor]:
     """Fused and pruned, as ``generate`` keeps them; see ``decode_maps``."""
     maps = decode_maps(network, scenes.latents, scenes.cache_depth, scenes.camera_to_first, scenes.intrinsics)
-    return keep_most_opaque(maps, max_gaussians)
+    return keep_most_shown(maps, scenes, max_gaussians)
+
+
+def keep_most_shown(gaussians: dict[str, torch.Tensor], scenes: Scenes, count: int) -> dict[str, torch.Tensor]:
+    """The ``count`` Gaussians of each scene of a batch that its pictures show most of, see ``most_shown``."""
+    height, width = scenes.teacher.shape[-2:]
+    length = scenes.camera_to_first.shape[2]
+    kept = []
+    for b, poses in enumerate(scenes.camera_to_first.flatten(1, 2)):
+        lens = scenes.intrinsics[b].expand(len(poses), 3, 3)
+        cameras = decoded_cameras(Cameras(torch.linalg.inv(poses), lens, width, height), length)
+        kept.append(most_shown(one_scene(gaussians, b), cameras, count))
+    return _gather(gaussians, torch.stack(kept))
 
 
 def maps_at(

@@ -1,8 +1,8 @@
 """The anchor moves: from one picture of a room to pictures all around, each grown out of what the others know.
 
 At every station the 3D cache of all pictures so far is warped into the next camera; the diffusion model completes the
-picture from it and from the text, what is known replacing its prediction at every noise level (Lugmayr et al. 2022,
-"RePaint"); the depth of the new picture is estimated and bent until it continues the known depth; what shows the floor
+picture from it, as its training has taught it, and from the text; what is known also replaces its prediction at every
+noise level (Lugmayr et al. 2022, "RePaint"); the depth of the new picture is estimated and bent until it continues the known depth; what shows the floor
 is laid on the floor's plane, which is known since the first picture. The floor of the clearing (clearing.py) is shown
 to the model as a sketch: it holds at the coarse noise levels, the fine ones paint over it.
 """
@@ -21,7 +21,7 @@ from omni_gen3d.types import Ground
 from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, warp
 from omni_gen3d.video.clearing import Clearing
 from omni_gen3d.video.depth import estimate_depth
-from omni_gen3d.video.diffusion import denoise, make_scheduler
+from omni_gen3d.video.diffusion import denoise, make_scheduler, warp_condition
 from omni_gen3d.video.ground import ground_seen
 from omni_gen3d.video.imagine import VideoModel, draw_noise, latent_of_picture
 from omni_gen3d.video.tokenizer import decode_raw, to_raw_domain
@@ -203,6 +203,8 @@ def complete_pictures(
     """
     height, width = known.rgb.shape[-2:]
     target = latent_of_picture(model, filled(expected.rgb[:, :, 0], expected.mask[:, :, 0]))
+    seen = warp_condition(latent_of_picture(model, expected.rgb[:, :, 0]), latent_coverage(expected.mask))
+    seen = seen.expand(count, -1, -1, -1, -1)
     certain, sketched = _whole_cells(known.mask), _whole_cells(expected.mask)
     scheduler = make_scheduler()
     scheduler.set_timesteps(steps, device=generator.device)
@@ -215,9 +217,9 @@ def complete_pictures(
         rounds = _ROUNDS if _HARMONISED[0] < float(now) < _HARMONISED[1] else 1
         for round_ in range(rounds):
             sigma = now.expand(count)
-            clean = denoise(model.denoiser, latents, sigma, None, None, text)
+            clean = denoise(model.denoiser, latents, sigma, None, seen, text)
             if guidance != 1.0:
-                unguided = denoise(model.denoiser, latents, sigma, None, None, torch.zeros_like(text))
+                unguided = denoise(model.denoiser, latents, sigma, None, seen, torch.zeros_like(text))
                 clean = unguided + guidance * (clean - unguided)
             clean = torch.where(sketched if float(now) > _SKETCHED else certain, target, clean)
             latents = clean + (latents - clean) * then / now

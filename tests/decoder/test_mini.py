@@ -5,7 +5,8 @@ from __future__ import annotations
 import pytest
 import torch
 
-from omni_gen3d.decoder.mini import MiniDecoder, decode, decode_maps, plucker_rays, shared_first
+from omni_gen3d.decoder.mini import MiniDecoder, decode, decode_maps, decoded_cameras, plucker_rays, shared_first
+from omni_gen3d.decoder.pruning import most_shown
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.types import Cameras, VideoLatents
 from omni_gen3d.video.trajectories import six_trajectories
@@ -67,14 +68,16 @@ def test_views_may_come_in_any_order(network, video):
     torch.testing.assert_close(two[CELLS:].reshape(VIEWS, -1, 3), by_view[order], atol=1e-4, rtol=1e-4)
 
 
-def test_the_most_opaque_are_kept(network, video):
-    """``decode`` keeps the most opaque ones in their order, as a valid set."""
-    opacities = run(network, video)["opacities"][0]
-    kept = decode(network, video, max_gaussians=500)
+def test_what_is_shown_is_kept(network, video):
+    """``decode`` keeps what the decoded pictures show in its order, as a valid set; they look as all together do."""
+    everything = decode(network, video, max_gaussians=10**9)
+    cameras = decoded_cameras(video.cameras, video.num_frames)
+    assert len(cameras.world_to_camera) == 1 + VIEWS * 2
+    torch.testing.assert_close(everything.means, run(network, video)["means"][0])
+    kept = decode(network, video, max_gaussians=len(everything) // 2)
     kept.validate()
-    assert len(kept) == 500
-    threshold = opacities.sort(descending=True).values[499]
-    torch.testing.assert_close(kept.opacities, opacities[opacities >= threshold])
+    assert len(kept) == len(everything) // 2
+    assert torch.equal(kept.means, everything[most_shown(everything, cameras, len(kept))].means)
 
 
 def test_moments_are_origin_cross_direction():
