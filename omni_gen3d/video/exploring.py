@@ -1,10 +1,11 @@
 """The anchor moves: from one picture of a room to pictures all around, each grown out of what the others know.
 
 At every station the 3D cache of all pictures so far is warped into the next camera; the diffusion model completes the
-picture from it, as its training has taught it, and from the text; what is known also replaces its prediction at every
-noise level (Lugmayr et al. 2022, "RePaint"); the depth of the new picture is estimated and bent until it continues the known depth; what shows the floor
-is laid on the floor's plane, which is known since the first picture. The floor of the clearing (clearing.py) is shown
-to the model as a sketch: it holds at the coarse noise levels, the fine ones paint over it.
+picture from it, as it was trained to, and from the text; what is known also replaces its prediction at every noise
+level (Lugmayr et al. 2022, "RePaint"); the depth of the new picture is estimated and bent until it continues the known
+depth; what shows the floor is laid on the floor's plane, which is known since the first picture. The floor of the
+clearing (clearing.py) is shown to the model as a sketch: it holds at the coarse noise levels, the fine ones paint over
+it.
 """
 
 from __future__ import annotations
