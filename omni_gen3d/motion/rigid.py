@@ -11,6 +11,8 @@ from scipy.spatial.transform import Rotation, Slerp
 
 from omni_gen3d.geometry import sh_dc_to_rgb, transform_gaussians
 from omni_gen3d.mesh.sampling import covered_area
+from omni_gen3d.motion.film import Film
+from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.hulls import collider_hulls
 from omni_gen3d.motion.registration import Freedom, Model, Registration
 from omni_gen3d.motion.tracks import Track
@@ -24,11 +26,18 @@ _GAIN_OF_TURNING = 0.85
 _FREEDOMS: tuple[Freedom, ...] = ("shift", "yaw", "turn")
 # What is this well explained at the middle time is rigid.
 _MIN_INLIERS = 0.6
+# A thing is found where it looks no more different than this [of 2]; it is rigid if it is found at half of the times.
+_MAX_COLOR_ERROR = 0.13
+# A thing is seen best in the middle of its way, unless more of it is seen elsewhere: all of it against nothing is worth
+# this share of the way.
+_WORTH_OF_SIGHT = 0.5
 # A Gaussian of another time joins the part where nothing is within this many links, if that many times agree.
 _MIN_WITNESSES = 3
 
 
-def rigid_part(track: Track, frames: Sequence[Gaussians], name: str, link: float) -> MovingPart | None:
+def rigid_part(
+    track: Track, frames: Sequence[Gaussians], name: str, link: float, film: Film | None = None
+) -> MovingPart | None:
     """Follow a track as a rigid part; None where it is none, or was not seen often enough.
 
     Args:
@@ -36,18 +45,36 @@ def rigid_part(track: Track, frames: Sequence[Gaussians], name: str, link: float
         frames: The moving Gaussians of each time.
         name: Of the part.
         link: How far apart neighbours on one surface may be [m].
+        film: What was filmed at each time; then its pictures tell the way, else the Gaussians' places and colours do.
     """
     times = sorted(track.members)
     if len(times) < _MIN_TIMES:
         return None
     seen = {time: frames[time][torch.from_numpy(track.members[time])] for time in times}
-    reference = max(times, key=lambda time: covered_area(seen[time]).sum())
-    fits = _register(seen, reference, link)
-    if float(np.median([fit.inliers for fit in fits.values()])) < _MIN_INLIERS:
-        return None
-    body = _body(seen, {time: fit.matrix for time, fit in fits.items()}, reference, link)
+    covers = {time: float(covered_area(seen[time]).sum()) for time in times}
+    if film is None:
+        reference = max(times, key=lambda time: covers[time])
+        fits = _register(seen, reference, link)
+        if float(np.median([fit.inliers for fit in fits.values()])) < _MIN_INLIERS:
+            return None
+        onto = {time: fit.matrix for time, fit in fits.items()}
+    else:
+        most, way = max(covers.values()), times[-1] - times[0]
+        middle = (times[0] + times[-1]) / 2
+        reference = min(times, key=lambda time: abs(time - middle) - _WORTH_OF_SIGHT * way * covers[time] / most)
+        followed = follow(film, seen[reference].means.numpy().astype(np.float64), reference, times)
+        onto = {
+            time: np.linalg.inv(motion)
+            for time, motion in followed.motions.items()
+            if followed.errors[time] <= _MAX_COLOR_ERROR
+        }
+        if len(onto) < max(_MIN_TIMES, len(times) / 2):
+            return None
+        times = sorted(onto)
+        seen = {time: seen[time] for time in times}
+    body = _body(seen, onto, reference, link)
     centre = (body.means.amin(0) + body.means.amax(0)).double().numpy() / 2
-    to_world = {time: np.linalg.inv(fit.matrix) for time, fit in fits.items()}
+    to_world = {time: np.linalg.inv(matrix) for time, matrix in onto.items()}
     placed = _at_every_time(to_world, len(frames), centre)
     present = np.zeros(len(frames), np.bool_)
     present[times[0] : times[-1] + 1] = True

@@ -9,6 +9,7 @@ import torch
 from scipy.spatial import KDTree
 
 from omni_gen3d.geometry import transform_gaussians
+from omni_gen3d.motion.film import join_films
 from omni_gen3d.motion.rigid import rigid_part
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.motion.tracks import find_tracks, link_length
@@ -43,12 +44,17 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     moving = list(windows[0].moving)
     for window in windows[1:]:
         moving += window.moving[1:]
+    things = None
+    if all(window.things is not None for window in windows):
+        things = [number for i, window in enumerate(windows) for number in (window.things or ())[min(i, 1) :]]
+    films = [window.film for window in windows if window.film is not None]
+    film = join_films(films) if len(films) == len(windows) else None
     link = link_length(moving)
     parts: list[MovingPart] = []
     used = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
-    for track in find_tracks(moving):
-        part = rigid_part(track, moving, f"part_{len(parts):02}", link) if len(parts) < MAX_PARTS else None
+    for track in find_tracks(moving, things):
+        part = rigid_part(track, moving, f"part_{len(parts):02}", link, film) if len(parts) < MAX_PARTS else None
         for time, which in track.members.items():
             (rest if part is None else used)[time][torch.from_numpy(which)] = True
         if part is not None:

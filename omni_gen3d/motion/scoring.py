@@ -9,12 +9,15 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from omni_gen3d.mesh.bvh import FaceTree
+from omni_gen3d.mesh.convex import convex_hull
 from omni_gen3d.mesh.ground_truth import is_inside
 from omni_gen3d.types import MovingPart, TriMesh
 
 _VOXEL_M = 0.025
 # So that a warehouse door does not fill the memory.
 _MAX_VOXELS = 400_000
+# Errors of position are told at this distance from the camera [m].
+_TOLD_AT_M = 3.0
 
 
 @dataclass(frozen=True)
@@ -35,40 +38,48 @@ class PartScores:
     """How parts compare with what truly moved.
 
     Attributes:
-        iou: Mean over the movers and times of the shared volume of proxy and truth over that of both; a mover that no
-            part stands for counts as 0.
+        iou: Mean over the movers and times of the shared volume of proxy and the convex hull of the truth over that of
+            both: a proxy is convex, so this hull is the best there is. A mover that no part stands for counts as 0.
+        solid_iou: The same against the true solid itself, of the same pairs.
         position_error_m: Mean distance of the middles of the bounding boxes of proxy and truth, over matched pairs;
             None without one.
+        position_error_at_3m: The same, each times 3 m over the true distance from the camera.
         found: Movers with a part that shares volume with them.
         movers: All of them.
         strays: Parts that share volume with no mover.
     """
 
     iou: float
+    solid_iou: float
     position_error_m: float | None
+    position_error_at_3m: float | None
     found: int
     movers: int
     strays: int
 
 
-def score_parts(parts: Sequence[MovingPart], truth: Sequence[TrueMover]) -> PartScores:
+def score_parts(parts: Sequence[MovingPart], truth: Sequence[TrueMover], eye: np.ndarray) -> PartScores:
     """Compare the colliders of parts with the truth, one part for each mover, at the times at which the part is there.
 
     Args:
         parts: In the world of the truth.
         truth: At the same times.
+        eye: Where the camera stood [m], shape ``(3,)``.
     """
     proxies, solids = [_Proxy(part) for part in parts], [_Solid(mover) for mover in truth]
-    overlaps = np.array([[_overlap(proxy, solid) for solid in solids] for proxy in proxies]).reshape(
-        len(parts), len(truth), 2
+    overlaps = np.array([[_overlap(proxy, solid, eye) for solid in solids] for proxy in proxies]).reshape(
+        len(parts), len(truth), 4
     )
     rows, columns = linear_sum_assignment(-overlaps[..., 0]) if overlaps.size else ((), ())
-    pairs = [(i, j) for i, j in zip(rows, columns, strict=True) if overlaps[i, j, 0] > 0]
-    errors = [overlaps[i, j, 1] for i, j in pairs]
+    found = [overlaps[i, j] for i, j in zip(rows, columns, strict=True) if overlaps[i, j, 0] > 0]
+    shares = np.sum(found, axis=0) / len(truth) if found else np.zeros(4) if truth else np.ones(4)
+    errors = np.mean(found, axis=0) if found else None
     return PartScores(
-        iou=float(sum(overlaps[i, j, 0] for i, j in pairs) / len(truth)) if truth else 1.0,
-        position_error_m=float(np.mean(errors)) if errors else None,
-        found=len(pairs),
+        iou=float(shares[0]),
+        solid_iou=float(shares[1]),
+        position_error_m=None if errors is None else float(errors[2]),
+        position_error_at_3m=None if errors is None else float(errors[3]),
+        found=len(found),
         movers=len(truth),
         strays=int((overlaps[..., 0].max(1, initial=0) == 0).sum()) if parts else 0,
     )
@@ -104,26 +115,35 @@ class _Proxy:
 
 
 class _Solid:
-    """Points that fill a mover, and the volume of each [m^3]."""
+    """Points that fill the convex hull of a mover, which of them lie in the mover, and the volume of each [m^3]."""
 
     def __init__(self, mover: TrueMover) -> None:
         self.to_world, self.corners = mover.to_world, mover.mesh.vertices.astype(np.float64)
         points, self.cell = _grid(self.corners.min(0), self.corners.max(0))
-        self.points = points[is_inside(FaceTree.of(mover.mesh), points)]
+        hull = convex_hull(self.corners)
+        self.points = points if hull is None else points[_in_hull(hull, points)]
+        self.solid = is_inside(FaceTree.of(mover.mesh), self.points)
 
 
-def _overlap(proxy: _Proxy, solid: _Solid) -> tuple[float, float]:
-    """Mean shared share of volume and mean distance of the middles [m] over the times of the part."""
+def _overlap(proxy: _Proxy, mover: _Solid, eye: np.ndarray) -> tuple[float, float, float, float]:
+    """Means over the times of the part: shared share of volume with the hull and with the solid, distance of the
+    middles [m], and that at 3 m."""
     if not proxy.hulls:
-        return 0.0, 0.0
-    shares, errors = [], []
+        return 0.0, 0.0, 0.0, 0.0
+    rows = []
     for time in proxy.present:
-        ours, true = (_moved(thing.corners, thing.to_world[time]) for thing in (proxy, solid))
-        errors.append(np.linalg.norm((ours.min(0) + ours.max(0) - true.min(0) - true.max(0)) / 2))
-        to_part = np.linalg.inv(proxy.to_world[time]) @ solid.to_world[time]
-        shared = solid.cell * float(proxy.holds(_moved(solid.points, to_part)).sum())
-        shares.append(shared / max(proxy.volume + solid.cell * len(solid.points) - shared, 1e-12))
-    return float(np.mean(shares)), float(np.mean(errors))
+        ours, true = (_moved(thing.corners, thing.to_world[time]) for thing in (proxy, mover))
+        middle, ours_middle = ((corners.min(0) + corners.max(0)) / 2 for corners in (true, ours))
+        error = float(np.linalg.norm(ours_middle - middle))
+        to_part = np.linalg.inv(proxy.to_world[time]) @ mover.to_world[time]
+        held = proxy.holds(_moved(mover.points, to_part))
+        shares = []
+        for which in (np.ones_like(mover.solid), mover.solid):
+            shared = mover.cell * float((held & which).sum())
+            shares.append(shared / max(proxy.volume + mover.cell * float(which.sum()) - shared, 1e-12))
+        rows.append((*shares, error, error * _TOLD_AT_M / float(np.linalg.norm(middle - eye))))
+    shared, solid, error, told = np.mean(rows, axis=0)
+    return float(shared), float(solid), float(error), float(told)
 
 
 def _moved(points: np.ndarray, matrix: np.ndarray) -> np.ndarray:

@@ -7,7 +7,7 @@ tells is the scene itself: a place is left when cameras see through it, to somet
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -15,6 +15,9 @@ import torch.nn.functional as F
 from scipy import ndimage
 
 from omni_gen3d.mesh.sampling import spread_cameras
+from omni_gen3d.motion.film import Film
+from omni_gen3d.motion.placing import placed_things
+from omni_gen3d.motion.silhouettes import silhouettes
 from omni_gen3d.render import render
 from omni_gen3d.types import Cameras, Gaussians, GaussianSequence
 
@@ -39,10 +42,15 @@ class Split:
     Attributes:
         static: What stands still, each attribute the median over the times at which it does.
         moving: What is somewhere only for a while, one set a time; a set may be empty.
+        things: Of each of those the number of the thing that the film shows there, 0 where it shows none, each
+            ``(N,)``; None where the camera moved, or nothing was filmed.
+        film: What was filmed; None where nothing was.
     """
 
     static: Gaussians
     moving: tuple[Gaussians, ...]
+    things: tuple[np.ndarray, ...] | None = None
+    film: Film | None = None
 
 
 @torch.no_grad()
@@ -65,10 +73,21 @@ def split_sequence(
     varies = _varies(means, opacities, alive, cameras)
     chosen = torch.nonzero(varies).ravel()
     moving = torch.zeros_like(alive)
-    if len(chosen):
-        views = spread_cameras(cameras, _NUM_VIEWS)
+    views = spread_cameras(cameras, _NUM_VIEWS)
+    still = film is not None and filmed_by is None
+    depths = np.zeros(0)
+    if len(chosen) or still:
         depths = np.stack([_depth_maps(frame, views) for frame in frames])
+    filmed = None
+    if film is not None:
+        pictures = film.permute(1, 2, 3, 0).numpy()
+        filmed = Film(pictures, views[[0] * len(frames)] if filmed_by is None else filmed_by)
+    if len(chosen):
         moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, film, filmed_by)
+    things = None
+    if filmed is not None and still:
+        frames, things = _things(frames, alive, filmed, depths[:, 0])
+        moving |= things > 0
 
     at_rest = alive & ~moving
     has_place = at_rest.sum(0) >= (_AT_REST_SHARE * alive.sum(0)).clamp(min=_LASTING_SHARE * len(frames))
@@ -76,8 +95,30 @@ def split_sequence(
     moving |= alive & ~has_place
     static = _median(frames, at_rest, torch.nonzero(has_place).ravel())
     return Split(
-        static, tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True))
+        static,
+        tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True)),
+        None if things is None else tuple(one[which].numpy() for one, which in zip(things, moving, strict=True)),
+        filmed,
     )
+
+
+def _things(
+    frames: tuple[Gaussians, ...], alive: torch.Tensor, film: Film, depth: np.ndarray
+) -> tuple[tuple[Gaussians, ...], torch.Tensor]:
+    """The frames with what is seen on things at its right depth, and each Gaussian's thing, 0 for none, ``(T, N)``."""
+    shown, factors = map(torch.from_numpy, placed_things(silhouettes(film.pictures, depth), depth, film))
+    found = torch.zeros(alive.shape, dtype=torch.int16)
+    placed = []
+    for time, frame in enumerate(frames):
+        z, row, column, inside = (part[0, 0] for part in _seen(frame.means[None], film.cameras[[time]]))
+        seen = torch.from_numpy(depth[time])[row, column]
+        there = inside & alive[time] & (z < seen + _margin(z)) & (shown[time][row, column] > 0)
+        found[time] = torch.where(there, shown[time][row, column], found[time])
+        # Along the ray, so that the film shows the same.
+        factor = torch.where(there, factors[time][row, column], 1.0)[:, None]
+        eye = film.cameras.positions[time]
+        placed.append(replace(frame, means=eye + (frame.means - eye) * factor, scales=frame.scales * factor))
+    return tuple(placed), found
 
 
 def _margin(depth: torch.Tensor) -> torch.Tensor:
@@ -95,12 +136,10 @@ def _varies(means: torch.Tensor, opacities: torch.Tensor, alive: torch.Tensor, c
 
 
 def _depth_maps(frame: Gaussians, views: Cameras) -> np.ndarray:
-    """The nearest depth around each pixel [m], 0 where little is, shape ``(C, H, W)``."""
+    """The depth of each pixel [m], 0 where little is, shape ``(C, H, W)``."""
     seen = render(frame, views, backend="cpu")
     assert seen.median_depth is not None, "the cpu backend computes median depth"
-    depth = np.where(seen.alpha.numpy() >= 0.5, seen.median_depth.numpy(), 0.0).astype(np.float32)
-    # At an edge a place would be seen through by a pixel's breadth.
-    return ndimage.minimum_filter(depth, size=(1, 3, 3))
+    return np.where(seen.alpha.numpy() >= 0.5, seen.median_depth.numpy(), 0.0).astype(np.float32)
 
 
 def _moving(
@@ -117,7 +156,8 @@ def _moving(
     film, where it shows the place, shows something else there.
     """
     num_times = len(means)
-    maps = torch.from_numpy(depths)
+    # At an edge a place would be seen through by a pixel's breadth: the nearest depth around each pixel counts.
+    maps = torch.from_numpy(ndimage.minimum_filter(depths, size=(1, 1, 3, 3)))
     needed = max(1.0, _LEFT_SHARE * num_times)
     z, row, column, inside = _seen(means, views)
     camera = torch.arange(len(views))[None, :, None].expand_as(z)

@@ -40,14 +40,24 @@ def link_length(frames: Sequence[Gaussians]) -> float:
     return float(np.clip(_LINK_SIGMA * np.median(scales), *_LINK_M)) if len(scales) else _LINK_M[0]
 
 
-def find_tracks(frames: Sequence[Gaussians]) -> list[Track]:
-    """Follow every cluster through time, the one that covers most first; crumbs are left out."""
+def find_tracks(frames: Sequence[Gaussians], things: Sequence[np.ndarray] | None = None) -> list[Track]:
+    """Follow every cluster through time, the one that covers most first; crumbs are left out.
+
+    Args:
+        frames: What moves, at each time.
+        things: The number of the thing that each is of, 0 where it is of none; then the things are followed, not
+            clusters.
+    """
     link = link_length(frames)
     points = [frame.means.numpy().astype(np.float64) for frame in frames]
     covers = [covered_area(frame) for frame in frames]
     tracks: list[Track] = []
     for time in range(len(frames)):
-        _extend(tracks, time, _clusters(points[time], covers[time], link), points, link)
+        if things is None:
+            clusters = _clusters(points[time], covers[time], link)
+        else:
+            clusters = _numbered(things[time], covers[time])
+        _extend(tracks, time, clusters, points, link)
     total = {id(track): sum(covers[t][which].sum() for t, which in track.members.items()) for track in tracks}
     return sorted(tracks, key=lambda track: -total[id(track)])
 
@@ -62,6 +72,12 @@ def _clusters(points: np.ndarray, covers: np.ndarray, link: float) -> list[np.nd
     groups = [np.flatnonzero(labels == label) for label in np.flatnonzero(np.bincount(labels) >= _MIN_COUNT)]
     groups = [group for group in groups if covers[group].sum() >= _MIN_COVER_M2]
     return sorted(groups, key=lambda group: -covers[group].sum())
+
+
+def _numbered(things: np.ndarray, covers: np.ndarray) -> list[np.ndarray]:
+    """Groups of one number, the first first."""
+    groups = [np.flatnonzero(things == number) for number in np.unique(things[things > 0])]
+    return [group for group in groups if len(group) >= _MIN_COUNT and covers[group].sum() >= _MIN_COVER_M2]
 
 
 def _extend(

@@ -14,7 +14,7 @@ import torch.nn.functional as F
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.decoder.mini import MiniDecoder, decode_maps
 from omni_gen3d.errors import InputError
-from omni_gen3d.geometry import transform_cameras, transform_gaussians
+from omni_gen3d.geometry import placement_on, transform_cameras, transform_gaussians
 from omni_gen3d.motion.scene import dynamic_scene, gaussians_at
 from omni_gen3d.motion.scoring import TrueMover, score_parts, static_flicker
 from omni_gen3d.render import render
@@ -36,6 +36,7 @@ from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, TriMesh
 from omni_gen3d.video.cache3d import warp
 from omni_gen3d.video.cache4d import warp_video
+from omni_gen3d.video.ground import find_ground
 from omni_gen3d.video.imagine import draw_noise
 
 MAX_SCENES = 256
@@ -44,6 +45,8 @@ _SCENES_PER_BATCH = 4
 _FRAMES_PER_SECOND = 8.0
 # Around anything that changes in a film nothing counts as still.
 _STILL_MARGIN_PX = 3
+# Boxes move as one where they stay like this to each other, and touch up to this gap [m].
+_RIGID_M, _TOUCH_M = 1e-4, 0.01
 _BOX_CORNERS = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
 _BOX_FACES = np.array(
     [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
@@ -64,8 +67,10 @@ _MEANINGS = {
     "flicker_grey": "deviation over time where nothing changes, the end of the seventh trajectory [grey levels]",
     "flicker_shared_grey": "the same once what stands still is stored once",
     "shared_psnr_db": "renders of the scene taken apart against the RGB decoder, odd times of the seventh trajectory",
-    "part_iou": "colliders of moving parts against the true movers, mean over movers and times",
+    "part_iou": "colliders of moving parts against the convex hulls of the true movers, mean over movers and times",
+    "part_solid_iou": "against the true solids themselves, which are not convex",
     "part_position_error_m": "of their middles",
+    "part_position_error_at_3m": "the same times 3 m over the distance from the camera",
     "parts_found_share": "of the movers have a part",
     "depth_absrel_moving": "of the film's depth where something moves",
     "opacity_median": "of the kept Gaussians",
@@ -319,11 +324,18 @@ def _still_from(batch: _Filmed, camera: torch.Tensor) -> torch.Tensor:
 
 
 def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scenes, batch: _Filmed, item: int) -> None:
-    """Take one scene apart, in the true world's frame, and look at what came of it."""
+    """Take one scene apart where its own floor is, as ``generate --video`` does, and look at what came of it.
+
+    The truth is compared in the first camera's frame; a film without a floor takes the true camera's place.
+    """
     views, films = batch.views, batch.films
     height, width = films.frames.shape[-2:]
-    pose = views.views.camera_to_world[item].cpu()
+    true_pose = views.views.camera_to_world[item].cpu()
     scale = float(films.metres_per_unit[item])
+    pose = true_pose.clone()
+    ground = find_ground(films.depth[item, 0].cpu(), films.intrinsics[item].cpu(), np.random.default_rng(0))
+    if ground is not None:
+        pose[:3, :3], pose[:3, 3] = placement_on(ground, scale)
 
     def cameras_of(camera_to_first: torch.Tensor) -> Cameras:
         lens = films.intrinsics[item].cpu().expand(len(camera_to_first), 3, 3)
@@ -346,12 +358,15 @@ def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scen
     shown = torch.stack([_picture(scene, time, arc[[time]]) for time in odd]).permute(0, 3, 1, 2)
     target = novel.teacher[item, 0].transpose(0, 1)[1::2].cpu()
     tally.add({"shared_psnr_db": psnr(shown, target)})
-    truth = true_movers(views, item)
-    scores = score_parts(scene.parts, truth)
+    moved = pose.double().numpy() @ np.linalg.inv(true_pose.double().numpy())
+    truth = [TrueMover(mover.mesh, moved @ mover.to_world) for mover in true_movers(views, item)]
+    scores = score_parts(scene.parts, truth, pose[:3, 3].double().numpy())
     if truth:
-        tally.add({"part_iou": scores.iou, "parts_found_share": scores.found / scores.movers})
-    if scores.position_error_m is not None:
-        tally.add({"part_position_error_m": scores.position_error_m})
+        found = scores.found / scores.movers
+        tally.add({"part_iou": scores.iou, "part_solid_iou": scores.solid_iou, "parts_found_share": found})
+    if scores.position_error_m is not None and scores.position_error_at_3m is not None:
+        errors = scores.position_error_m, scores.position_error_at_3m
+        tally.add(dict(zip(("part_position_error_m", "part_position_error_at_3m"), errors, strict=True)))
 
 
 def _picture(scene: DynamicScene, time: int, camera: Cameras) -> torch.Tensor:
@@ -359,19 +374,14 @@ def _picture(scene: DynamicScene, time: int, camera: Cameras) -> torch.Tensor:
 
 
 def true_movers(views: MovingViews, item: int) -> list[TrueMover]:
-    """The mover as one solid; parts that move against each other are a mover each."""
+    """The mover as solids: boxes that touch and keep their places to each other are one, such as not are each one."""
     transforms, half = views.part_to_world[item].cpu(), views.part_half[item].cpu()
     moves = views.part_moves[item].tolist()
-    boxes = [p for p in range(len(half)) if moves[p]]
     groups: list[list[int]] = []
-    for p in boxes:
-        for group in groups:
-            relative = torch.linalg.inv(transforms[:, group[0]]) @ transforms[:, p]
-            if float((relative - relative[:1]).abs().max()) < 1e-4:
-                group.append(p)
-                break
-        else:
-            groups.append([p])
+    for p in [p for p in range(len(half)) if moves[p]]:
+        joined = [group for group in groups if any(_belong(transforms, half, p, other) for other in group)]
+        groups = [group for group in groups if group not in joined]
+        groups.append([*(other for group in joined for other in group), p])
     movers = []
     for group in groups:
         to_first = torch.linalg.inv(transforms[0, group[0]])
@@ -385,6 +395,15 @@ def true_movers(views: MovingViews, item: int) -> list[TrueMover]:
     if radius > 0:
         movers.append(TrueMover(_sphere(radius), transforms[:, -1].numpy()))
     return movers
+
+
+def _belong(transforms: torch.Tensor, half: torch.Tensor, p: int, other: int) -> bool:
+    """Whether two boxes at ``transforms (T, P, 4, 4)`` move as one and touch; such boxes are parallel."""
+    relative = torch.linalg.inv(transforms[:, other]) @ transforms[:, p]
+    if float((relative - relative[:1]).abs().max()) > _RIGID_M:
+        return False
+    corners = (relative[0] @ F.pad(_BOX_CORNERS * half[p], (0, 1), value=1.0).T).T[:, :3]
+    return bool(((corners.amin(0) <= half[other] + _TOUCH_M) & (corners.amax(0) >= -half[other] - _TOUCH_M)).all())
 
 
 def _sphere(radius: float, rings: int = 12, sectors: int = 24) -> TriMesh:

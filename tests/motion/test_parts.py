@@ -16,6 +16,8 @@ from omni_gen3d.motion.scoring import TrueMover, score_parts
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.types import MovingPart
 
+EYE = np.array([0.0, 0.0, 1.2])
+
 
 @pytest.mark.parametrize("kind", ["fading", "following"])
 @pytest.mark.parametrize("turn", [0.0, 0.8])
@@ -27,7 +29,7 @@ def test_the_wagon_is_one_rigid_part(moving_world, kind: str, turn: float):
     assert len(scene.parts) == 1 and scene.residual is None
     (part,) = scene.parts
     assert part.present.all() and len(part.hulls) == 1
-    scores = score_parts(scene.parts, [world.truth])
+    scores = score_parts(scene.parts, [world.truth], EYE)
     assert scores.iou > 0.8 and scores.position_error_m is not None and scores.position_error_m < 0.03
     assert (scores.found, scores.strays) == (1, 0)
     ours, true = (m[-1, :3, :3] @ m[0, :3, :3].T for m in (part.to_world, world.truth.to_world))
@@ -70,7 +72,7 @@ def test_windows_join_without_a_jump(moving_world):
     scene = assemble_scene([Split(split.static, split.moving[:5]), Split(other, split.moving[4:])], 8.0)
     assert scene.num_frames == 9 and len(scene.parts) == 1
     assert torch.equal(scene.static.means, split.static.means)
-    assert score_parts(scene.parts, [world.truth]).iou > 0.8
+    assert score_parts(scene.parts, [world.truth], EYE).iou > 0.8
 
 
 def test_scores_of_known_boxes(moving_world):
@@ -80,17 +82,17 @@ def test_scores_of_known_boxes(moving_world):
     gaussians = moving_world("following").sequence.frames[0][slice(0, 4)]
     present = np.ones(len(truth.to_world), np.bool_)
     part = MovingPart("part", gaussians, truth.to_world, present, (truth.mesh,))
-    exact = score_parts([part], [truth])
+    exact = score_parts([part], [truth], EYE)
     assert exact.iou > 0.99 and exact.position_error_m == pytest.approx(0, abs=1e-6)
     shifted = truth.to_world.copy()
     shifted[:, 0, 3] += 0.1
-    off = score_parts([dataclasses.replace(part, to_world=shifted)], [truth])
+    off = score_parts([dataclasses.replace(part, to_world=shifted)], [truth], EYE)
     assert off.iou == pytest.approx(0.75, abs=0.04) and off.position_error_m == pytest.approx(0.1, abs=1e-4)
     far = truth.to_world.copy()
     far[:, 0, 3] += 50
-    both = score_parts([part], [truth, TrueMover(truth.mesh, far)])
+    both = score_parts([part], [truth, TrueMover(truth.mesh, far)], EYE)
     assert both.iou == pytest.approx(exact.iou / 2) and (both.found, both.movers) == (1, 2)
-    assert score_parts([dataclasses.replace(part, to_world=far)], [truth]).strays == 1
+    assert score_parts([dataclasses.replace(part, to_world=far)], [truth], EYE).strays == 1
 
 
 def test_registration_of_a_part_of_a_shape():

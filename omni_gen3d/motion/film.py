@@ -1,0 +1,52 @@
+"""A film as parts of a scene are measured in it: pictures, and the camera of each."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+
+from omni_gen3d.types import Cameras
+
+
+@dataclass(frozen=True)
+class Film:
+    """What was filmed.
+
+    Attributes:
+        pictures: In [-1, 1], shape ``(T, H, W, 3)``, float32.
+        cameras: The one that filmed each, T in all, in the world of the scene.
+    """
+
+    pictures: np.ndarray
+    cameras: Cameras
+
+    def __len__(self) -> int:
+        return len(self.pictures)
+
+    def seen(self, points: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Depths [m], rows and columns [pixels, middles at whole numbers] of points ``(N, 3)``, each ``(N,)``."""
+        matrix = self.cameras.world_to_camera[time].double().numpy()
+        lens = self.cameras.intrinsics[time].double().numpy()
+        local = points @ matrix[:3, :3].T + matrix[:3, 3]
+        depth = local[:, 2]
+        ahead = np.maximum(depth, 1e-3)
+        return (
+            depth,
+            local[:, 1] / ahead * lens[1, 1] + lens[1, 2] - 0.5,
+            local[:, 0] / ahead * lens[0, 0] + lens[0, 2] - 0.5,
+        )
+
+
+def join_films(windows: Sequence[Film]) -> Film:
+    """Windows that follow each other, each of which begins with the last picture of the one before."""
+    first, later = windows[0], windows[1:]
+    cameras = Cameras(
+        torch.cat([first.cameras.world_to_camera, *(window.cameras.world_to_camera[1:] for window in later)]),
+        torch.cat([first.cameras.intrinsics, *(window.cameras.intrinsics[1:] for window in later)]),
+        first.cameras.width,
+        first.cameras.height,
+    )
+    return Film(np.concatenate([first.pictures, *(window.pictures[1:] for window in later)]), cameras)

@@ -1,0 +1,131 @@
+"""The way of a rigid thing through a film: where its points must be so that every picture shows their colours.
+
+Lucas and Kanade's (1981) alignment, of points in space instead of pixels, over the motions that things on a floor make:
+a turn about +Z and a shift along the floor. Colours are compared with a robust error, from blurred pictures to sharp.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.spatial.transform import Rotation
+
+from omni_gen3d.motion.film import Film
+
+# Blurs [pixels] from coarse to fine, and how often each is tried.
+_BLURS, _ITERATIONS = (4.0, 2.0, 1.0), (12, 8, 8)
+_MAX_POINTS = 700
+# The parameters are a turn [rad] and a shift [m]: the step of their differences, and the farthest step of a descent.
+_DIFFERENCE, _MAX_STEP, _DONE = 0.01, 0.15, 5e-4
+# Errors of colour count linearly beyond this, and no more beyond that [of 2].
+_LINEAR, _MAX_ERROR = 0.1, 0.4
+# A thing is lost when less than this share of it is in the picture.
+_MIN_INSIDE = 0.2
+# Holds a parameter that no colour tells about, a point.
+_DAMPING = 1e-4
+
+
+@dataclass(frozen=True)
+class Followed:
+    """Where a thing went.
+
+    Attributes:
+        motions: From where it is at the reference time to where it is at each, ``(4, 4)`` by time.
+        errors: Mean difference of its colours from those of the picture [of 2] by time.
+    """
+
+    motions: dict[int, np.ndarray]
+    errors: dict[int, float]
+
+
+def follow(film: Film, points: np.ndarray, reference: int, times: Sequence[int]) -> Followed:
+    """Follow points on a thing outwards from the time at which they were seen best.
+
+    Args:
+        film: What was filmed.
+        points: On the side that the camera sees at the reference time, in the world, shape ``(N, 3)``.
+        reference: Index of that time.
+        times: At which it is wanted, ascending, the reference among them.
+    """
+    points = points[:: max(1, -(-len(points) // _MAX_POINTS))]
+    centre = (points.min(0) + points.max(0)) / 2
+    templates = [_sampled(film, reference, points, _blurred(film, reference, blur))[0] for blur in _BLURS]
+    states = {reference: np.zeros(3)}
+    errors = {reference: 0.0}
+    at = list(times).index(reference)
+    for path in (times[at + 1 :], list(times[:at])[::-1]):
+        last, before = reference, None
+        for time in path:
+            pictures = [_blurred(film, time, blur) for blur in _BLURS]
+            guesses = [states[last]]
+            if before is not None:
+                guesses.append(states[last] + (states[last] - states[before]) * (time - last) / (last - before))
+            aligner = _Aligner(film, time, points, centre, templates, pictures)
+            states[time], errors[time] = min((aligner.descend(guess) for guess in guesses), key=lambda found: found[1])
+            last, before = time, last
+    return Followed({time: _motion(state, centre) for time, state in states.items()}, errors)
+
+
+@dataclass(frozen=True)
+class _Aligner:
+    """One picture to be explained."""
+
+    film: Film
+    time: int
+    points: np.ndarray
+    centre: np.ndarray
+    templates: list[np.ndarray]
+    pictures: list[np.ndarray]
+
+    def descend(self, state: np.ndarray) -> tuple[np.ndarray, float]:
+        """Reweighted Gauss-Newton from a turn and shift; where it ends, and its error."""
+        for level, iterations in enumerate(_ITERATIONS):
+            for _ in range(iterations):
+                errors = self._errors(state, level)
+                weight = 1 / np.maximum(np.abs(errors), _LINEAR)
+                slopes = np.stack(
+                    [(self._errors(state + _DIFFERENCE * axis, level) - errors) / _DIFFERENCE for axis in np.eye(3)], 1
+                )
+                normal = slopes.T @ (slopes * weight[:, None]) + _DAMPING * len(errors) * np.eye(3)
+                step = np.clip(np.linalg.solve(normal, -slopes.T @ (weight * errors)), -_MAX_STEP, _MAX_STEP)
+                state = state + step
+                if np.abs(step).max() < _DONE:
+                    break
+        errors, inside = self._compared(state, len(_BLURS) - 1)
+        # What left the picture explains nothing.
+        lost = inside.mean() < _MIN_INSIDE
+        return state, _MAX_ERROR if lost else float(np.minimum(np.abs(errors[inside]), _MAX_ERROR).mean())
+
+    def _errors(self, state: np.ndarray, level: int) -> np.ndarray:
+        errors, inside = self._compared(state, level)
+        return np.where(inside[:, None], errors, 0.0).ravel()
+
+    def _compared(self, state: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
+        motion = _motion(state, self.centre)
+        moved = self.points @ motion[:3, :3].T + motion[:3, 3]
+        colors, inside = _sampled(self.film, self.time, moved, self.pictures[level])
+        return colors - self.templates[level], inside
+
+
+def _motion(state: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """A turn about +Z through the centre and a shift along the floor, ``(4, 4)``."""
+    matrix = np.eye(4)
+    matrix[:3, :3] = Rotation.from_euler("z", state[0]).as_matrix()
+    matrix[:3, 3] = centre - matrix[:3, :3] @ centre + (state[1], state[2], 0.0)
+    return matrix
+
+
+def _blurred(film: Film, time: int, blur: float) -> np.ndarray:
+    return ndimage.gaussian_filter(film.pictures[time], (blur, blur, 0), mode="nearest")
+
+
+def _sampled(film: Film, time: int, points: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Colours of a picture where points ``(N, 3)`` are seen, and whether they lie in it."""
+    depth, row, column = film.seen(points, time)
+    height, width = picture.shape[:2]
+    inside = (depth > 0.05) & (row > -0.5) & (row < height - 0.5) & (column > -0.5) & (column < width - 0.5)
+    colors = [ndimage.map_coordinates(picture[..., k], (row, column), order=1, mode="nearest") for k in range(3)]
+    return np.stack(colors, 1), inside
