@@ -14,13 +14,13 @@ import torch
 from omni_gen3d.bench.report import Check, Report, Value, cpu_name
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.config import load_preset
-from omni_gen3d.decoder.mini import MiniDecoder, decode_maps
+from omni_gen3d.decoder.mini import MiniDecoder, one_scene
 from omni_gen3d.errors import InputError
 from omni_gen3d.render import render
 from omni_gen3d.training.clips import TEXT_FOCAL, caption_pictures, sample_pictures
-from omni_gen3d.training.decoder import keep_most_shown, load_video_model
+from omni_gen3d.training.decoder import fused_maps, keep_first, load_video_model, order_shown
 from omni_gen3d.training.losses import psnr
-from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes, one_scene
+from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes
 from omni_gen3d.training.scenes import Scenes, first_frames_from_prompts, imagine_along, imagine_scenes
 from omni_gen3d.training.scoring import Tally, add_novel, seventh_trajectory
 from omni_gen3d.training.worlds import world_generator
@@ -89,10 +89,11 @@ def bench_density(
         first = first_frames_from_prompts(model, captions, height, width, generator)
         made = imagine_scenes(model, first, num_frames, generator)
         novel = imagine_along(model, first, arc, generator)
-        maps = decode_maps(decoder, made.latents, made.cache_depth, made.camera_to_first, made.intrinsics)
+        maps = fused_maps(decoder, made)
+        order = order_shown(maps, made)
         total = maps["opacities"].shape[1]
         for count, tally in tallies.items():
-            kept = keep_most_shown(maps, made, count)
+            kept = keep_first(maps, order, count)
             tally.add({"fidelity_psnr_db": _fidelity(kept, made), "least_opacity": float(kept["opacities"].min())})
             add_novel(tally, kept, first, novel)
             tally.add(_costs(one_scene(kept, 0).to("cpu"), made, height, width))

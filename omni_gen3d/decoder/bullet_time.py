@@ -6,11 +6,9 @@ A slot, which is one pixel of one decoded map, keeps its place in every set: ind
 from __future__ import annotations
 
 import torch
-import torch.nn.functional as F
 
-from omni_gen3d.decoder.mini import MiniDecoder, decode_maps
-from omni_gen3d.geometry import rgb_to_sh_dc
-from omni_gen3d.types import Gaussians, GaussianSequence, MovingCache, VideoLatents
+from omni_gen3d.decoder.mini import MiniDecoder, decode_maps, one_scene
+from omni_gen3d.types import GaussianSequence, MovingCache, VideoLatents
 
 
 @torch.no_grad()
@@ -38,17 +36,7 @@ def decode_times(
         for depth, rgb, time in zip(cache.depth, cache.rgb, cache.times, strict=True)
     ]
     keep = lasting_slots(torch.stack([maps["opacities"][0] for maps in sets]), max_gaussians)
-    frames = tuple(
-        Gaussians(
-            means=maps["means"][0, keep],
-            quats=F.normalize(maps["quats"][0, keep], dim=-1),
-            scales=maps["scales"][0, keep],
-            opacities=maps["opacities"][0, keep],
-            sh=rgb_to_sh_dc(maps["rgb"][0, keep])[:, None],
-        )
-        for maps in sets
-    )
-    return GaussianSequence(frames, frames_per_second)
+    return GaussianSequence(tuple(one_scene(maps, 0)[keep] for maps in sets), frames_per_second)
 
 
 def lasting_slots(opacities: torch.Tensor, count: int) -> torch.Tensor:

@@ -260,6 +260,18 @@ def _activate(
     }
 
 
+def one_scene(gaussians: dict[str, torch.Tensor], item: int) -> Gaussians:
+    """One set of a batch of maps, see ``decode_maps``, in float32."""
+    one = {name: value[item].float() for name, value in gaussians.items()}
+    return Gaussians(
+        means=one["means"],
+        quats=F.normalize(one["quats"], dim=-1),
+        scales=one["scales"],
+        opacities=one["opacities"],
+        sh=rgb_to_sh_dc(one["rgb"])[:, None],
+    )
+
+
 @torch.no_grad()
 def decode(network: nn.Module, video: VideoLatents, max_gaussians: int) -> Gaussians:
     """The Gaussians of one scene that its pictures show, in the first camera's frame and scene units.
@@ -274,13 +286,7 @@ def decode(network: nn.Module, video: VideoLatents, max_gaussians: int) -> Gauss
     maps = decode_maps(
         network, video.latents[None], video.cache_depth[None], camera_to_first[None], video.cameras.intrinsics[:1]
     )
-    gaussians = Gaussians(
-        means=maps["means"][0],
-        quats=F.normalize(maps["quats"][0], dim=-1),
-        scales=maps["scales"][0],
-        opacities=maps["opacities"][0],
-        sh=rgb_to_sh_dc(maps["rgb"][0])[:, None],
-    )
+    gaussians = one_scene(maps, 0)
     return gaussians[most_shown(gaussians, decoded_cameras(video.cameras, video.num_frames), max_gaussians)]
 
 

@@ -11,7 +11,12 @@ _NEAR, _FAR = 0.02, 500.0
 
 
 def most_shown(gaussians: Gaussians, cameras: Cameras, count: int) -> torch.Tensor:
-    """The Gaussians that take most rays past half their coverage, ties to the more opaque, then to the earlier.
+    """Ascending indices of the ``count`` Gaussians that cameras show most of, shape ``(min(count, N),)``."""
+    return shown_order(gaussians, cameras)[:count].sort().values
+
+
+def shown_order(gaussians: Gaussians, cameras: Cameras) -> torch.Tensor:
+    """Gaussians by how many rays each takes past half their coverage, ties to the more opaque, then to the earlier.
 
     Opacity alone does not decide: it saturates, and where the budget ends among thousands that are opaque to the third
     digit, well-known floors would keep several layers and walls lose their only one. On a CPU, wherever the Gaussians
@@ -20,14 +25,13 @@ def most_shown(gaussians: Gaussians, cameras: Cameras, count: int) -> torch.Tens
     Args:
         gaussians: The scene.
         cameras: What they show is to be kept.
-        count: How many to keep.
 
     Returns:
-        Indices in ascending order, shape ``(min(count, N),)``.
+        Indices, most shown first, shape ``(N,)``.
     """
     from omni_gen3d.render.cpu import surface_index
 
     surface = surface_index(gaussians, cameras, _NEAR, _FAR)
     pixels = torch.bincount(surface[surface >= 0], minlength=len(gaussians.means)).to(gaussians.means.device)
     order = torch.sort(gaussians.opacities, descending=True, stable=True).indices
-    return order[torch.sort(pixels[order], descending=True, stable=True).indices[:count]].sort().values
+    return order[torch.sort(pixels[order], descending=True, stable=True).indices]

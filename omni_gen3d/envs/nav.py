@@ -183,9 +183,9 @@ class Gen3DNavEnv(VectorEnv):
         self._placed = torch.zeros(num_envs, 2, device=self.device)
         self._way = torch.zeros(num_envs, device=self.device)
         self.age = torch.zeros(num_envs, dtype=torch.long, device=self.device)
-        # Where the host reads who is done while pictures are still being drawn.
         # How many episodes the last step took: the next will take about as many.
         self._wanted = 0
+        # Where the host reads who is done while pictures are still being drawn.
         self._done = torch.zeros(num_envs, dtype=torch.bool, pin_memory=self.device.type == "cuda")
         spaces: dict[str, gymnasium.Space] = {"state": gymnasium.spaces.Box(-np.inf, np.inf, (5,), np.float32)}
         if task.camera is not None:

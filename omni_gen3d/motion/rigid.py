@@ -51,27 +51,12 @@ def rigid_part(
     if len(times) < _MIN_TIMES:
         return None
     seen = {time: frames[time][torch.from_numpy(track.members[time])] for time in times}
-    covers = {time: float(covered_area(seen[time]).sum()) for time in times}
-    if film is None:
-        reference = max(times, key=lambda time: covers[time])
-        fits = _register(seen, reference, link)
-        if float(np.median([fit.inliers for fit in fits.values()])) < _MIN_INLIERS:
-            return None
-        onto = {time: fit.matrix for time, fit in fits.items()}
-    else:
-        most, way = max(covers.values()), times[-1] - times[0]
-        middle = (times[0] + times[-1]) / 2
-        reference = min(times, key=lambda time: abs(time - middle) - _WORTH_OF_SIGHT * way * covers[time] / most)
-        followed = follow(film, seen[reference].means.numpy().astype(np.float64), reference, times)
-        onto = {
-            time: np.linalg.inv(motion)
-            for time, motion in followed.motions.items()
-            if followed.errors[time] <= _MAX_COLOR_ERROR
-        }
-        if len(onto) < max(_MIN_TIMES, len(times) / 2):
-            return None
-        times = sorted(onto)
-        seen = {time: seen[time] for time in times}
+    found = _onto_by_shape(seen, link) if film is None else _onto_by_pictures(seen, film)
+    if found is None:
+        return None
+    reference, onto = found
+    times = sorted(onto)
+    seen = {time: seen[time] for time in times}
     body = _body(seen, onto, reference, link)
     centre = (body.means.amin(0) + body.means.amax(0)).double().numpy() / 2
     to_world = {time: np.linalg.inv(matrix) for time, matrix in onto.items()}
@@ -80,6 +65,31 @@ def rigid_part(
     present[times[0] : times[-1] + 1] = True
     gaussians = transform_gaussians(body, torch.eye(3), torch.from_numpy(-centre).float())
     return MovingPart(name, gaussians, placed, present, collider_hulls(gaussians, placed[present], link))
+
+
+def _onto_by_shape(seen: dict[int, Gaussians], link: float) -> tuple[int, dict[int, np.ndarray]] | None:
+    """The time at which most is seen, and each time's motion onto it ``(4, 4)``; None where none is rigid."""
+    reference = max(sorted(seen), key=lambda time: float(covered_area(seen[time]).sum()))
+    fits = _register(seen, reference, link)
+    if float(np.median([fit.inliers for fit in fits.values()])) < _MIN_INLIERS:
+        return None
+    return reference, {time: fit.matrix for time, fit in fits.items()}
+
+
+def _onto_by_pictures(seen: dict[int, Gaussians], film: Film) -> tuple[int, dict[int, np.ndarray]] | None:
+    """The time at which it is seen best, and the motions onto it at the times at which the film shows it there."""
+    times = sorted(seen)
+    covers = {time: float(covered_area(seen[time]).sum()) for time in times}
+    most, way = max(covers.values()), times[-1] - times[0]
+    middle = (times[0] + times[-1]) / 2
+    reference = min(times, key=lambda time: abs(time - middle) - _WORTH_OF_SIGHT * way * covers[time] / most)
+    followed = follow(film, seen[reference].means.numpy().astype(np.float64), reference, times)
+    onto = {
+        time: np.linalg.inv(motion)
+        for time, motion in followed.motions.items()
+        if followed.errors[time] <= _MAX_COLOR_ERROR
+    }
+    return (reference, onto) if len(onto) >= max(_MIN_TIMES, len(times) / 2) else None
 
 
 def _register(seen: dict[int, Gaussians], reference: int, link: float) -> dict[int, Registration]:

@@ -11,7 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 # A pixel, averaged with its neighbours, shows something else when a channel differs by this [of 2].
-_OTHER_COLOR = 0.06
+OTHER_COLOR = 0.06
 # It shows something nearer when it is nearer by this, or by this share of the depth.
 _MARGIN_M, _MARGIN_SHARE = 0.05, 0.03
 # A shadow darkens all channels alike, within these factors and this error [of 1].
@@ -48,7 +48,7 @@ def _shown_and_behind(pictures: np.ndarray, depth: np.ndarray) -> tuple[np.ndarr
     """Where something is shown that is elsewhere at another time, and where what is behind it, each ``(T, H, W)``."""
     depth = np.where(depth > 0, depth, depth.max(initial=1.0))
     smooth = ndimage.uniform_filter(pictures, 3, axes=(1, 2), mode="nearest")
-    changes = np.ptp(smooth, axis=0).max(-1) > _OTHER_COLOR
+    changes = np.ptp(smooth, axis=0).max(-1) > OTHER_COLOR
     rows, columns = np.nonzero(changes)
     smooth, depth = smooth[:, rows, columns], depth[:, rows, columns]
     # The second farthest: one time alone may be wrong.
@@ -57,12 +57,12 @@ def _shown_and_behind(pictures: np.ndarray, depth: np.ndarray) -> tuple[np.ndarr
     at_back = depth >= far - margin
     back = np.nanmedian(np.where(at_back[..., None], smooth, np.nan), axis=0)
     differs = np.abs(smooth - back).max(-1)
-    nearer = (differs > _OTHER_COLOR) & ~at_back
+    nearer = (differs > OTHER_COLOR) & ~at_back
     # Where a thing stands on the floor it is not nearer; then it must differ by more than a shadow does.
-    plain = (differs > 2 * _OTHER_COLOR) & ~_is_shadow(smooth / 2 + 0.5, back / 2 + 0.5)
+    plain = (differs > 2 * OTHER_COLOR) & ~_is_shadow(smooth / 2 + 0.5, back / 2 + 0.5)
     shown, behind = np.zeros((2, *pictures.shape[:3]), bool)
     shown[:, rows, columns] = nearer | plain
-    behind[:, rows, columns] = at_back & (differs < _OTHER_COLOR)
+    behind[:, rows, columns] = at_back & (differs < OTHER_COLOR)
     return ndimage.binary_opening(shown, np.ones((1, 2, 2))), behind
 
 

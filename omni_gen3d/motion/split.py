@@ -17,7 +17,7 @@ from scipy import ndimage
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.placing import placed_things
-from omni_gen3d.motion.silhouettes import silhouettes
+from omni_gen3d.motion.silhouettes import OTHER_COLOR, silhouettes
 from omni_gen3d.render import render
 from omni_gen3d.types import Cameras, Gaussians, GaussianSequence
 
@@ -29,8 +29,6 @@ _MARGIN_M, _MARGIN_SHARE = 0.08, 0.04
 _MIN_OPACITY, _FADED_SHARE = 0.1, 0.5
 # Times at which a place must be seen through, as a share of all, before it counts as left.
 _LEFT_SHARE = 0.12
-# A pixel of a film, averaged with its neighbours, shows something else when a channel differs by this [of 2].
-_OTHER_COLOR = 0.06
 # A Gaussian has a place where it stands still at this share of the times at which it is there, and of all times.
 _AT_REST_SHARE, _LASTING_SHARE = 0.5, 0.3
 
@@ -74,16 +72,16 @@ def split_sequence(
     chosen = torch.nonzero(varies).ravel()
     moving = torch.zeros_like(alive)
     views = spread_cameras(cameras, _NUM_VIEWS)
-    still = film is not None and filmed_by is None
-    depths = np.zeros(0)
-    if len(chosen) or still:
-        depths = np.stack([_depth_maps(frame, views) for frame in frames])
     filmed = None
     if film is not None:
         pictures = film.permute(1, 2, 3, 0).numpy()
         filmed = Film(pictures, views[[0] * len(frames)] if filmed_by is None else filmed_by)
+    still = filmed is not None and filmed_by is None
+    depths = np.zeros(0)
+    if len(chosen) or still:
+        depths = np.stack([_depth_maps(frame, views) for frame in frames])
     if len(chosen):
-        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, film, filmed_by)
+        moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, filmed)
     things = None
     if filmed is not None and still:
         frames, things = _things(frames, alive, filmed, depths[:, 0])
@@ -147,8 +145,7 @@ def _moving(
     alive: torch.Tensor,
     depths: np.ndarray,
     views: Cameras,
-    film: torch.Tensor | None,
-    filmed_by: Cameras | None,
+    film: Film | None,
 ) -> torch.Tensor:
     """At which times each Gaussian is where it does not stay, ``(T, N)``.
 
@@ -162,9 +159,7 @@ def _moving(
     z, row, column, inside = _seen(means, views)
     camera = torch.arange(len(views))[None, :, None].expand_as(z)
     left = torch.zeros_like(alive, dtype=torch.long)
-    pictures = (
-        None if film is None else _Pictures(film, means, views[[0] * num_times] if filmed_by is None else filmed_by)
-    )
+    pictures = None if film is None else _Pictures(film, means)
     for other in range(num_times):
         seen = maps[other][camera, row, column]
         through = inside & (seen > z + _margin(z))
@@ -181,16 +176,16 @@ def _moving(
 class _Pictures:
     """What the film shows where each Gaussian is at each time, and at any other time in the same place."""
 
-    def __init__(self, film: torch.Tensor, means: torch.Tensor, filmed_by: Cameras) -> None:
-        self._smooth = F.avg_pool2d(film.transpose(0, 1), 3, 1, 1).permute(0, 2, 3, 1)
-        self._means, self._filmed_by = means, filmed_by
+    def __init__(self, film: Film, means: torch.Tensor) -> None:
+        self._smooth = F.avg_pool2d(torch.from_numpy(film.pictures).permute(0, 3, 1, 2), 3, 1, 1).permute(0, 2, 3, 1)
+        self._means, self._filmed_by = means, film.cameras
         shown = [self._at(time, means[time : time + 1]) for time in range(len(means))]
         self._shown, self._inside = (torch.cat(parts) for parts in zip(*shown, strict=True))
 
     def differ(self, other: int) -> torch.Tensor:
         """Where the film of another time shows something else, or either time nothing, ``(T, N)``."""
         there, inside = self._at(other, self._means)
-        return ~(self._inside & inside) | ((there - self._shown).abs().amax(-1) > _OTHER_COLOR)
+        return ~(self._inside & inside) | ((there - self._shown).abs().amax(-1) > OTHER_COLOR)
 
     def _at(self, time: int, points: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Colours of points ``(S, N, 3)`` in the picture of one time, and whether they lie in it."""

@@ -18,14 +18,14 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder, decode_maps, decoded_cameras, shared_first
-from omni_gen3d.decoder.pruning import most_shown
+from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder, decode_maps, decoded_cameras, one_scene, shared_first
+from omni_gen3d.decoder.pruning import shown_order
 from omni_gen3d.training.clips import Pool
 from omni_gen3d.training.distillation import SceneSource, moving_rows, still_rows
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import TokenizerFeatures, gradient_difference, psnr
 from omni_gen3d.training.preview import write_contact_sheet
-from omni_gen3d.training.rasterize import draw_scenes, one_scene, rasterize
+from omni_gen3d.training.rasterize import draw_scenes, rasterize
 from omni_gen3d.training.scenes import Films, Scenes
 from omni_gen3d.training.worlds import compile_renderer, world_generator
 from omni_gen3d.types import Cameras
@@ -127,21 +127,31 @@ def fidelity_scores(kept: dict[str, torch.Tensor], drawn: torch.Tensor, scenes: 
 
 
 def kept_gaussians(network: Callable[..., torch.Tensor], scenes: Scenes, max_gaussians: int) -> dict[str, torch.Tensor]:
-    """Fused and pruned, as ``generate`` keeps them; see ``decode_maps``."""
-    maps = decode_maps(network, scenes.latents, scenes.cache_depth, scenes.camera_to_first, scenes.intrinsics)
-    return keep_most_shown(maps, scenes, max_gaussians)
+    """Fused and pruned, as ``generate`` keeps them."""
+    maps = fused_maps(network, scenes)
+    return keep_first(maps, order_shown(maps, scenes), max_gaussians)
 
 
-def keep_most_shown(gaussians: dict[str, torch.Tensor], scenes: Scenes, count: int) -> dict[str, torch.Tensor]:
-    """The ``count`` Gaussians of each scene of a batch that its pictures show most of, see ``most_shown``."""
+def fused_maps(network: Callable[..., torch.Tensor], scenes: Scenes) -> dict[str, torch.Tensor]:
+    """All Gaussians of scenes that stand still, see ``decode_maps``."""
+    return decode_maps(network, scenes.latents, scenes.cache_depth, scenes.camera_to_first, scenes.intrinsics)
+
+
+def order_shown(gaussians: dict[str, torch.Tensor], scenes: Scenes) -> torch.Tensor:
+    """Indices of the Gaussians of each scene of a batch, what its pictures show most of first, see ``shown_order``."""
     height, width = scenes.teacher.shape[-2:]
     length = scenes.camera_to_first.shape[2]
-    kept = []
+    orders = []
     for b, poses in enumerate(scenes.camera_to_first.flatten(1, 2)):
         lens = scenes.intrinsics[b].expand(len(poses), 3, 3)
         cameras = decoded_cameras(Cameras(torch.linalg.inv(poses), lens, width, height), length)
-        kept.append(most_shown(one_scene(gaussians, b), cameras, count))
-    return _gather(gaussians, torch.stack(kept))
+        orders.append(shown_order(one_scene(gaussians, b), cameras))
+    return torch.stack(orders)
+
+
+def keep_first(gaussians: dict[str, torch.Tensor], order: torch.Tensor, count: int) -> dict[str, torch.Tensor]:
+    """The first ``count`` Gaussians of each scene by an order ``(B, N)``, as they stood."""
+    return _gather(gaussians, order[:, :count].sort(dim=1).values)
 
 
 def maps_at(

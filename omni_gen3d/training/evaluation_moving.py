@@ -12,13 +12,20 @@ import torch
 import torch.nn.functional as F
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import MiniDecoder, decode_maps
+from omni_gen3d.decoder.mini import MiniDecoder, one_scene
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import placement_on, transform_cameras, transform_gaussians
 from omni_gen3d.motion.scene import dynamic_scene, gaussians_at
 from omni_gen3d.motion.scoring import TrueMover, score_parts, static_flicker
 from omni_gen3d.render import render
-from omni_gen3d.training.decoder import MAX_GAUSSIANS, draw_moments, keep_most_opaque, kept_moments, load_video_model
+from omni_gen3d.training.decoder import (
+    MAX_GAUSSIANS,
+    draw_moments,
+    fused_maps,
+    keep_most_opaque,
+    kept_moments,
+    load_video_model,
+)
 from omni_gen3d.training.losses import psnr
 from omni_gen3d.training.moving import (
     MovingClips,
@@ -29,7 +36,7 @@ from omni_gen3d.training.moving import (
     sample_moving_views,
 )
 from omni_gen3d.training.preview import write_contact_sheet
-from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes, one_scene
+from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes
 from omni_gen3d.training.scenes import Films, Scenes, films_of, imagine_along, imagine_films, six_paths
 from omni_gen3d.training.scoring import Tally, check, evaluation_report, seventh_trajectory
 from omni_gen3d.training.worlds import compile_renderer, world_generator
@@ -216,15 +223,8 @@ def _measure(
             novel = imagine_films(model, films, arc, draw_noise(count, noise.shape[2], height, width, generator))
             frozen_scenes = imagine_along(model, films.first_frames(model), paths, generator)
         with torch.no_grad():
-            frozen_maps = decode_maps(
-                student,
-                frozen_scenes.latents,
-                frozen_scenes.cache_depth,
-                frozen_scenes.camera_to_first,
-                frozen_scenes.intrinsics,
-            )
             # Kept by the rule of the moments, so that what moves makes the difference.
-            frozen = keep_most_opaque(frozen_maps, max_gaussians)
+            frozen = keep_most_opaque(fused_maps(student, frozen_scenes), max_gaussians)
         batch = _Filmed(views, filmed, films, made)
         _add_trajectories(tally, moments, made)
         drawn = _add_novel(tally, moments, frozen, novel, batch)

@@ -5,11 +5,10 @@ from __future__ import annotations
 from typing import NamedTuple
 
 import torch
-import torch.nn.functional as F
 
-from omni_gen3d.geometry import rgb_to_sh_dc
+from omni_gen3d.decoder.mini import one_scene
 from omni_gen3d.render import render
-from omni_gen3d.types import Cameras, Gaussians
+from omni_gen3d.types import Cameras
 
 NEAR, FAR = 0.02, 100.0  # [scene units]
 
@@ -76,15 +75,3 @@ def draw_scenes(
         )
         drawn.append(Rendered(views.color, views.depth, views.alpha))
     return Rendered(*(torch.stack(pictures) for pictures in zip(*drawn, strict=True)))
-
-
-def one_scene(gaussians: dict[str, torch.Tensor], item: int) -> Gaussians:
-    """One set of a batch, in float32."""
-    one = {name: value[item].float() for name, value in gaussians.items()}
-    return Gaussians(
-        means=one["means"],
-        quats=F.normalize(one["quats"], dim=-1),
-        scales=one["scales"],
-        opacities=one["opacities"],
-        sh=rgb_to_sh_dc(one["rgb"])[:, None],
-    )
