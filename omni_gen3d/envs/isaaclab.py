@@ -239,7 +239,7 @@ def nav_env_cfg(
         num_envs: Robots.
         ranges: Looks, lenses, noise and latency; placement, contact, light and clutter are not applied here, leave them
             out.
-        seed: Of the samples.
+        seed: Of the samples, starts and goals.
         goal_distance: Shortest and longest way to a goal [m].
         layers: Folder for the layers of ``EnvironmentAssetCfg``; a new temporary one, which stays, where None.
     """
@@ -277,7 +277,7 @@ def nav_env_cfg(
     )
     cfg = ManagerBasedRLEnvCfg()
     cfg.sim = sim_utils.SimulationCfg(dt=1 / 120, device="cpu", physics=physics)
-    cfg.decimation, cfg.episode_length_s, cfg.scene = 4, 20.0, scene
+    cfg.decimation, cfg.episode_length_s, cfg.scene, cfg.seed = 4, 20.0, scene, seed
     policy = ObservationGroupCfg()
     policy.rgb = picture
     start = EventTermCfg(func=place_at_spawn_poses, mode="reset", params={"spawns": spawns, "robot": "robot"})

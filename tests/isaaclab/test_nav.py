@@ -139,11 +139,12 @@ def test_four_robots_see_four_environments_stop_at_walls_and_reach_goals(registr
 
 
 def test_the_example_runs(registry: Registry) -> None:
-    """The script of docs/examples, as a reader would run it, drives four robots and reaches goals or comes nearer."""
+    """The script of docs/examples, as a reader would run it, drives four robots, and one to its goal."""
     script = Path(__file__).parents[2] / "docs" / "examples" / "isaaclab_nav.py"
     environment = {**os.environ, "OMNI_GEN3D_HOME": str(registry.home.directory)}
     done = subprocess.run([sys.executable, "-P", script], env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stderr[-3000:]
     shapes, result = [line for line in done.stdout.splitlines() if "goal" in line][-2:]
     assert "'policy': (4, 64, 64, 3)" in shapes and "'goal': (4, 3)" in shapes
-    assert float(result.split()[-2]) > 2
+    goals, _, earned, _ = result.split()
+    assert int(goals) >= 1 and float(earned) > 2
