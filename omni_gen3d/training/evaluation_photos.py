@@ -11,13 +11,15 @@ import numpy as np
 import torch
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import MiniDecoder
-from omni_gen3d.training.decoder import MAX_GAUSSIANS, kept_gaussians, load_video_model
+from omni_gen3d.decoder.mini import MiniDecoder, decode
+from omni_gen3d.render import render
+from omni_gen3d.training.decoder import MAX_GAUSSIANS, load_video_model
 from omni_gen3d.training.losses import psnr
 from omni_gen3d.training.photos import Photo, garage, pairs
 from omni_gen3d.training.preview import write_contact_sheet
-from omni_gen3d.training.rasterize import draw_scenes
-from omni_gen3d.training.scenes import first_frames_from_pictures, imagine_scenes
+from omni_gen3d.training.rasterize import FAR, NEAR
+from omni_gen3d.training.scenes import first_frames_from_pictures, imagine_latents
+from omni_gen3d.types import Cameras
 from omni_gen3d.video.depth import DepthNetwork, estimate_depth, estimate_fov
 
 MAX_ALIGNED_ABSREL = 0.12
@@ -193,9 +195,9 @@ def _write_renders(
     for photo in photos:
         pictures, intrinsics = photo.rgb[None].to(device), photo.intrinsics[None].to(device)
         first = first_frames_from_pictures(model, pictures, intrinsics, [""])
-        scenes = imagine_scenes(model, first, 17, generator)
+        video = imagine_latents(model, first, 17, generator)
         with torch.no_grad():
-            kept = kept_gaussians(decoder, scenes, MAX_GAUSSIANS)
+            gaussians = decode(decoder, video, MAX_GAUSSIANS)
         known = photo.depth.isfinite()
         unit = float(photo.depth[known].median() / first.depth[0].cpu()[known].median())
         beside = torch.eye(4, device=device)
@@ -206,8 +208,8 @@ def _write_renders(
             ("input_psnr_db", torch.eye(4, device=device), photo.intrinsics, photo.rgb),
             ("second_camera_psnr_db", beside, photo.other_intrinsics, photo.other),
         ):
-            drawn = draw_scenes(kept, camera[None, None], lens[None].to(device), height, width).color[0, 0]
-            shown = drawn.permute(2, 0, 1).cpu().clamp(0, 1)
+            view = Cameras(torch.linalg.inv(camera)[None], lens[None].to(device), width, height)
+            shown = render(gaussians, view, near=NEAR, far=FAR).color[0].permute(2, 0, 1).cpu().clamp(0, 1)
             figures[photo.name][name] = psnr(shown, truth)
             found.append((figures[photo.name][name], torch.stack([truth, shown])))
     found.sort(key=lambda row: -row[0])

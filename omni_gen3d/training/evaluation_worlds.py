@@ -20,13 +20,12 @@ from omni_gen3d.mesh.proxy import build_proxy
 from omni_gen3d.placing import ImaginedScene, place_upright
 from omni_gen3d.training.clips import Clips, Views, render_clips, sample_pictures
 from omni_gen3d.training.decoder import load_video_model
-from omni_gen3d.training.scenes import Scenes, first_frames_from_pictures, imagine_scenes
+from omni_gen3d.training.scenes import FirstFrames, first_frames_from_pictures, imagine_latents
 from omni_gen3d.training.scoring import Tally, check, evaluation_report
 from omni_gen3d.training.surfaces import TrueViews, score_proxy
 from omni_gen3d.training.worlds import distance_to_nearest, world_generator
 from omni_gen3d.types import CollisionProxy, ProxyPart, TriMesh, VideoLatents
 from omni_gen3d.video.ground import find_ground
-from omni_gen3d.video.trajectories import trajectory_cameras
 
 MAX_WORLDS = 256
 # A camera nearer to anything than this, or behind a wall, shows nothing of the world [m].
@@ -91,12 +90,12 @@ def evaluate_worlds(
             began = time.perf_counter()
             views, clips = sample_pictures(1, height, width, generator)
             first = first_frames_from_pictures(model, clips.rgb[:, :, 0], clips.intrinsics, [""])
-            made = imagine_scenes(model, first, num_frames, generator)
+            video = imagine_latents(model, first, num_frames, generator)
             true_median = float(clips.depth[0, 0].median())
             estimated = float(first.metres_per_unit[0])
             tally.add({"scale_error": abs(estimated / true_median - 1)})
-            truth = _true_views(views, clips, made, true_median)
-            scene = _imagined(decoder, made, first.depth[0], num_frames, height, width, seed)
+            truth = _true_views(views, clips, video, true_median)
+            scene = _decoded(decoder, video, first, seed)
             figures = _score(scene, truth, true_median / estimated, seed)
             tally.add(figures | {"seconds_a_scene": time.perf_counter() - began})
             report(f"{index + 1} of {scenes}: F {100 * figures['proxy_f']:.1f} %, scale {estimated / true_median:.3f}")
@@ -112,9 +111,9 @@ def evaluate_worlds(
     return evaluation_report(place, scenes, seed, figures, other, _MEANINGS, checks)
 
 
-def _true_views(views: Views, clips: Clips, made: Scenes, true_median: float) -> TrueViews:
+def _true_views(views: Views, clips: Clips, video: VideoLatents, true_median: float) -> TrueViews:
     """The first camera and those at the ends of the six trajectories that stand clear of everything."""
-    ends = made.camera_to_first[0, :, -1].clone()
+    ends = video.cameras.camera_to_world.unflatten(0, (-1, video.num_frames))[:, -1].clone()
     ends[:, :3, 3] *= true_median
     centres = (views.camera_to_world[0] @ ends)[:, :3, 3]
     clear = distance_to_nearest(views.worlds, centres[None])[0] > _CLEARANCE_M
@@ -123,17 +122,12 @@ def _true_views(views: Views, clips: Clips, made: Scenes, true_median: float) ->
     return TrueViews.of(views.worlds, views.camera_to_world[0], seen)
 
 
-def _imagined(
-    decoder: MiniDecoder, made: Scenes, depth: torch.Tensor, num_frames: int, height: int, width: int, seed: int
-) -> ImaginedScene:
+def _decoded(decoder: MiniDecoder, video: VideoLatents, first: FirstFrames, seed: int) -> ImaginedScene:
     """What ``generate`` hands to the placing."""
-    lens = made.intrinsics[0]
-    cameras = trajectory_cameras(made.camera_to_first[0], lens, width, height)
-    video = VideoLatents(made.latents[0], made.cache_depth[0], cameras, num_frames)
     with torch.no_grad():
         gaussians = decode(decoder, video, load_preset("mini").max_gaussians).to("cpu")
-    ground = find_ground(depth, lens, np.random.default_rng(seed))
-    return ImaginedScene(gaussians, cameras.to("cpu"), ground, float(made.metres_per_unit[0]), (), "")
+    ground = find_ground(first.depth[0], first.intrinsics[0], np.random.default_rng(seed))
+    return ImaginedScene(gaussians, video.cameras.to("cpu"), ground, float(first.metres_per_unit[0]), (), "")
 
 
 def _score(scene: ImaginedScene, truth: TrueViews, scale: float, seed: int) -> dict[str, float]:

@@ -8,6 +8,7 @@ import torch
 
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.training.clips import TEXT_FOCAL
+from omni_gen3d.types import VideoLatents
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, ray_image, steady_depth
 from omni_gen3d.video.imagine import (
     Imagined,
@@ -23,6 +24,7 @@ from omni_gen3d.video.tokenizer import decode_raw
 from omni_gen3d.video.trajectories import (
     centre_facing,
     sample_distances,
+    trajectory_cameras,
     trajectory_positions,
 )
 
@@ -163,10 +165,26 @@ def imagine_along(
     model: VideoModel, first: FirstFrames, camera_to_first: torch.Tensor, generator: torch.Generator
 ) -> Scenes:
     """Imagine the trajectories ``camera_to_first (B, V, L, 4, 4)`` [scene units] around first frames."""
+    return _taught(model, _imagined(model, first, camera_to_first, generator), camera_to_first, first)
+
+
+@torch.no_grad()
+def imagine_latents(model: VideoModel, first: FirstFrames, num_frames: int, generator: torch.Generator) -> VideoLatents:
+    """Imagine the six trajectories around one first frame, as the decoder of ``generate`` reads them: without RGB."""
+    paths = six_paths(1, num_frames, generator)
+    imagined = _imagined(model, first, paths, generator)
+    height, width = first.picture.shape[-2:]
+    cameras = trajectory_cameras(paths[0], first.intrinsics[0], width, height)
+    return VideoLatents(imagined.latents[0], imagined.cache_depth[0], cameras, num_frames)
+
+
+def _imagined(
+    model: VideoModel, first: FirstFrames, camera_to_first: torch.Tensor, generator: torch.Generator
+) -> Imagined:
     count, views, num_frames = camera_to_first.shape[:3]
     height, width = first.picture.shape[-2:]
     noise = draw_noise(count * views, (num_frames - 1) // 8 + 1, height, width, generator)
-    imagined = imagine(
+    return imagine(
         model,
         first.picture,
         first.latents,
@@ -177,7 +195,6 @@ def imagine_along(
         noise,
         steps=VIDEO_STEPS,
     )
-    return _taught(model, imagined, camera_to_first, first)
 
 
 def _taught(

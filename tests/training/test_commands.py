@@ -36,7 +36,9 @@ def test_the_overview_names_the_verbs(verb: str) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [("train", name) for name in ("tokenizer", "depth", "diffusion", "decoder")] + [("eval", "mini")]
+    "verb",
+    [("train", name) for name in ("tokenizer", "depth", "diffusion", "decoder")]
+    + [("eval", "mini"), ("eval", "sheet")],
 )
 def test_every_verb_has_help(verb: tuple[str, str]) -> None:
     """Its own help describes its options."""
