@@ -256,6 +256,8 @@ def photos(
             told = ", ".join(f"{field} {value:.3f}" for field, value in score.items())
             typer.echo(f"{name}: {told}")
         _print_rows(result)
+        for name, figures in result.get("renders", {}).items():
+            typer.echo(f"renders of {name}: " + ", ".join(f"{view} {level:.2f}" for view, level in figures.items()))
     if not all(check["ok"] for check in result["checks"]):
         raise typer.Exit(1)
 

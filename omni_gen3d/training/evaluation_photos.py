@@ -101,6 +101,7 @@ def evaluate_photos(
     seed: int = 0,
     height: int = 176,
     width: int = 320,
+    num_frames: int = 17,
 ) -> dict[str, Any]:
     """Measure a mini model on real photographs; no network has seen them, nor their truth.
 
@@ -114,9 +115,11 @@ def evaluate_photos(
         seed: Of the noise of what is imagined.
         height: Of the pictures, divisible by 16.
         width: Of the pictures, divisible by 16.
+        num_frames: Of each trajectory, 8 (T - 1) + 1.
 
     Returns:
-        device, photos (a score of each, by name), rows (name, value, against, meaning) and checks.
+        device, photos (a score of each, by name), rows (name, value, against, meaning) and checks; with ``out`` also
+        renders, the PSNR of both cameras' by the photograph's name.
 
     Raises:
         InputError: Weights or pairs are missing.
@@ -141,7 +144,7 @@ def evaluate_photos(
             for photo, (_, aligned) in zip(photos, measured[0], strict=True)
         ]
         write_contact_sheet(torch.cat(shown), out / "depth.png", columns=6)
-        result["renders"] = _write_renders(weights, photos, scores[0], device, out, seed)
+        result["renders"] = _write_renders(weights, photos, device, out, seed, num_frames)
     return result
 
 
@@ -184,7 +187,7 @@ def _grey(depth: torch.Tensor) -> torch.Tensor:
 
 
 def _write_renders(
-    weights: Path, photos: list[Photo], scores: list[DepthScore], device: torch.device | str, out: Path, seed: int
+    weights: Path, photos: list[Photo], device: torch.device | str, out: Path, seed: int, num_frames: int
 ) -> dict[str, dict[str, float]]:
     """Scenes of all photographs, seen by the camera that took the picture and by the second one of the pair."""
     model = load_video_model(weights / "tokenizer", weights / "depth", weights / "diffusion", torch.device(device))
@@ -195,7 +198,7 @@ def _write_renders(
     for photo in photos:
         pictures, intrinsics = photo.rgb[None].to(device), photo.intrinsics[None].to(device)
         first = first_frames_from_pictures(model, pictures, intrinsics, [""])
-        video = imagine_latents(model, first, 17, generator)
+        video = imagine_latents(model, first, num_frames, generator)
         with torch.no_grad():
             gaussians = decode(decoder, video, MAX_GAUSSIANS)
         known = photo.depth.isfinite()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -12,7 +13,7 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.training import scenes
 from omni_gen3d.training.evaluation_sheet import write_sheets
 
-SIZE = {"height": 16, "width": 32, "num_frames": 9}
+SIZE: dict[str, Any] = {"height": 16, "width": 32, "num_frames": 9}
 
 
 @pytest.fixture(autouse=True)

@@ -11,6 +11,7 @@ import torch
 from PIL import Image
 
 from omni_gen3d.errors import InputError
+from omni_gen3d.training import scenes
 from omni_gen3d.training.evaluation_photos import evaluate_photos
 from omni_gen3d.training.photos import Photo, garage, pairs
 from omni_gen3d.training.stereo import match
@@ -87,11 +88,28 @@ def test_a_folder_without_pairs_is_refused(tmp_path: Path) -> None:
         pairs(tmp_path, *SIZE)
 
 
-def test_evaluation_tells_the_baselines_and_writes_sheets(toy_weights: Path, tmp_path: Path) -> None:
-    """An untrained network fails the check; constant and plane have the known errors; sheets show every picture."""
+def test_evaluation_tells_the_baselines(toy_weights: Path) -> None:
+    """An untrained network fails the check; constant and plane have the known errors."""
     result = evaluate_photos(toy_weights, "cpu", against=toy_weights)
     rows = {row["name"]: row for row in result["rows"]}
     assert rows["garage_constant_absrel"]["value"] == pytest.approx(0.20, abs=0.01)
     assert 0.13 < rows["garage_plane_absrel"]["value"] < rows["garage_constant_absrel"]["value"]
     assert rows["garage_aligned_absrel"]["value"] == rows["garage_aligned_absrel"]["against"] > 0.12
     assert [check["ok"] for check in result["checks"]] == [False, False]
+
+
+def test_renders_are_ranked_by_their_own_error(
+    toy_weights: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Of one photograph the sheets hold both renders, the better one first, each beside the true picture."""
+    monkeypatch.setattr(scenes, "VIDEO_STEPS", 2)
+    width, height = SIZE
+    result = evaluate_photos(toy_weights, "cpu", out=tmp_path, height=height, width=width, num_frames=9)
+    levels = sorted(result["renders"]["garage"].values(), reverse=True)
+    best = np.asarray(Image.open(tmp_path / "best.png"), np.float32) / 255
+    assert best.shape == (height, 4 * width, 3)
+    pairs_shown = best.reshape(height, 2, 2, width, 3).transpose(1, 2, 0, 3, 4)
+    for (truth, shown), level in zip(pairs_shown, levels, strict=True):
+        assert -10 * np.log10(((truth - shown) ** 2).mean()) == pytest.approx(level, abs=0.1)
+    assert (tmp_path / "worst.png").read_bytes() == (tmp_path / "best.png").read_bytes()
+    assert Image.open(tmp_path / "depth.png").size == (6 * width, height)
