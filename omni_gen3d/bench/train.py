@@ -8,19 +8,24 @@ of many robots, in held-out worlds as they are and randomized.
 
 from __future__ import annotations
 
+import contextlib
 import importlib.util
 import math
-import time
+import multiprocessing
+import os
+import queue
+import sys
 from collections.abc import Callable, Sequence
+from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 
-from omni_gen3d.bench.nav_drivers import Act, drive_at_random, follow_map, head_on, success_rate
+from omni_gen3d.bench.nav_drivers import drive_at_random, follow_map, head_on, success_rate
+from omni_gen3d.bench.nav_learning import Plan, Point, learn
 from omni_gen3d.bench.nav_worlds import training_worlds
 from omni_gen3d.bench.report import Check, Findings, Report, Value, cpu_name
 from omni_gen3d.envs.randomize import (
@@ -35,7 +40,8 @@ from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import InputError
 
 if TYPE_CHECKING:
-    from omni_gen3d.envs.nav import Gen3DNavEnv
+    from omni_gen3d.envs.entry import Entry
+    from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
 
 RANDOMIZED = Randomization(
     appearance=AppearanceRanges(
@@ -56,40 +62,9 @@ RANDOMIZED = Randomization(
     ),
 )
 AS_GENERATED = Randomization()
-_ROLLOUT, _LEARNING_RATE = 32, 5e-4
-# Tests, by what is varied in the held-out worlds.
-_TESTS = {"heldout": AS_GENERATED, "heldout_randomized": RANDOMIZED}
-
-
-@dataclass(frozen=True)
-class Plan:
-    """How much is done.
-
-    Attributes:
-        train, heldout: Worlds.
-        envs: Robots that learn at once.
-        steps: Of all robots together, for each policy.
-        minutes: After these a policy stops learning, if its steps have not been done.
-        test_envs: Robots that are counted in a test.
-        tests: In the course of learning.
-    """
-
-    train: int = 16
-    heldout: int = 8
-    envs: int = 1024
-    steps: int = 3_000_000
-    minutes: float = 10.0
-    test_envs: int = 1024
-    tests: int = 8
-
-
-@dataclass(frozen=True)
-class Point:
-    """Success of a policy after so many steps and seconds of learning."""
-
-    steps: int
-    seconds: float
-    heldout: float
+# With every episode under another look, little is learned early on.
+_LEARNED = replace(RANDOMIZED, share=0.5)
+_TESTS = ("heldout", "heldout_randomized")
 
 
 def bench_train(
@@ -116,23 +91,26 @@ def bench_train(
     """
     if importlib.util.find_spec("rsl_rl") is None or importlib.util.find_spec("gymnasium") is None:
         raise InputError("rsl-rl or Gymnasium is missing; install them: pip install 'omni_gen3d[rl]'.")
-    from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
+    from omni_gen3d.envs.nav import NavTask
 
     seeing = NavTask(detours=1.0)
+    blind = replace(seeing, camera=None)
     train, heldout = training_worlds(registry, plan.train, plan.heldout, device=device, report=report)
     report(f"{len(train)} worlds to learn in, {len(heldout)} held out")
-    tests = {
-        name: Gen3DNavEnv(heldout, plan.test_envs, task=seeing, randomization=ranges, device=device, tensors=True)
-        for name, ranges in _TESTS.items()
-    }
     findings = Findings(report)
+    tests = _tests(heldout, plan, blind, device)
     for method, driver in (
         ("random", lambda _: drive_at_random(seed)),
         ("straight to the goal, blind", lambda _: head_on),
         ("by the map", follow_map),
     ):
         findings.add(_row(method, plan, {name: success_rate(env, driver(env)) for name, env in tests.items()}))
-    curves: dict[str, list[Point]] = {}
+    lessons = {
+        "PPO, randomized": _Lesson(train, heldout, seeing, _LEARNED, plan, device, seed),
+        "PPO, as generated": _Lesson(train, heldout, seeing, AS_GENERATED, plan, device, seed),
+        "PPO, blind": _Lesson(train, heldout, blind, AS_GENERATED, plan, device, seed),
+    }
+    curves: dict[str, list[Point]] = {name: [] for name in lessons}
 
     def tested(name: str, point: Point) -> None:
         curves[name].append(point)
@@ -140,21 +118,81 @@ def bench_train(
         if plot is not None:
             draw_curves(curves, findings.rows, plot)
 
-    for name, task, ranges in (
-        ("PPO, randomized", seeing, RANDOMIZED),
-        ("PPO, as generated", seeing, AS_GENERATED),
-        ("PPO, blind", replace(seeing, camera=None), AS_GENERATED),
-    ):
-        env = Gen3DNavEnv(train, plan.envs, task=task, randomization=ranges, device=device, tensors=True)
-        curves[name] = []
-        act = learn(env, tests["heldout"], plan, seed=seed, tested=partial(tested, name))
-        successes = {key: success_rate(test, act) for key, test in {**tests, "train": env}.items()}
+    for name, successes in side_by_side(lessons, tested).items():
         findings.add(_row(name, plan, successes, curves[name][-1]))
-        env.close()
-    for env in tests.values():
-        env.close()
     where = cpu_name() if device == "cpu" else torch.cuda.get_device_name()
     return Report(where, findings.rows, checks_of(findings.rows, curves))
+
+
+@dataclass(frozen=True)
+class _Lesson:
+    """What one policy learns, and is tested in."""
+
+    train: Sequence[Entry]
+    heldout: Sequence[Entry]
+    task: NavTask
+    ranges: Randomization
+    plan: Plan
+    device: str
+    seed: int
+
+
+def side_by_side(lessons: dict[str, _Lesson], tested: Callable[[str, Point], None]) -> dict[str, dict[str, float]]:
+    """Success of each policy in each test, all learned at once, in a process each with its share of the cores.
+
+    A step is a hundred small calls one after the other: one process alone leaves cores, and a GPU, idle.
+    """
+    context = multiprocessing.get_context("spawn")
+    told = context.Queue()
+    cores = max(1, len(os.sched_getaffinity(0)) // len(lessons))
+    with ProcessPoolExecutor(len(lessons), context, initializer=_begin, initargs=(told, cores)) as pool:
+        taught = {name: pool.submit(_teach, name, lesson) for name, lesson in lessons.items()}
+        while not all(one.done() for one in taught.values()) or not told.empty():
+            with contextlib.suppress(queue.Empty):
+                tested(*told.get(timeout=1))
+            for one in taught.values():
+                if one.done():
+                    one.result()  # an error in one ends all
+        return {name: one.result() for name, one in taught.items()}
+
+
+_told: Any = None
+
+
+def _begin(told: Any, cores: int) -> None:
+    """In a process of ``side_by_side``: where it tells, and how many cores are its own."""
+    import numba
+
+    global _told
+    _told = told
+    torch.set_num_threads(cores)
+    numba.set_num_threads(cores)
+
+
+def _teach(name: str, lesson: _Lesson) -> dict[str, float]:
+    from omni_gen3d.envs.nav import Gen3DNavEnv
+
+    plan = lesson.plan
+
+    def opened(worlds: Sequence[Entry], robots: int, ranges: Randomization) -> Gen3DNavEnv:
+        return Gen3DNavEnv(worlds, robots, task=lesson.task, randomization=ranges, device=lesson.device, tensors=True)
+
+    with contextlib.redirect_stdout(sys.stderr):  # Newton and rsl-rl tell of themselves there
+        env = opened(lesson.train, plan.envs, lesson.ranges)
+        curve = opened(lesson.heldout, plan.curve_envs, AS_GENERATED)
+        act = learn(env, curve, plan, seed=lesson.seed, tested=lambda point: _told.put((name, point)))
+        tests = _tests(lesson.heldout, plan, lesson.task, lesson.device)
+        return {name: success_rate(test, act) for name, test in {**tests, "train": env}.items()}
+
+
+def _tests(heldout: Sequence[Entry], plan: Plan, task: NavTask, device: str) -> dict[str, Gen3DNavEnv]:
+    """Held-out worlds, as they are and randomized."""
+    from omni_gen3d.envs.nav import Gen3DNavEnv
+
+    return {
+        name: Gen3DNavEnv(heldout, plan.test_envs, task=task, randomization=ranges, device=device, tensors=True)
+        for name, ranges in (("heldout", AS_GENERATED), ("heldout_randomized", RANDOMIZED))
+    }
 
 
 def checks_of(rows: Sequence[dict[str, Value]], curves: dict[str, list[Point]]) -> list[Check]:
@@ -180,80 +218,6 @@ def checks_of(rows: Sequence[dict[str, Value]], curves: dict[str, list[Point]]) 
         Check("success by the map", success("by the map"), ">=", 0.9),
         Check("standard error of a success rate over both tests", success("PPO, randomized", "error"), "<=", 0.025),
     ]
-
-
-def learn(env: Gen3DNavEnv, test: Gen3DNavEnv, plan: Plan, *, seed: int, tested: Callable[[Point], None]) -> Act:
-    """A policy trained by rsl-rl's PPO; ``tested`` is told its success meanwhile. The time of tests is not counted."""
-    from rsl_rl.algorithms import PPO
-
-    from omni_gen3d.envs.rsl_rl import RslRlNavEnv
-
-    torch.manual_seed(seed)
-    robots = RslRlNavEnv(env, seed)
-    observation = robots.get_observations()
-    config = ppo_config(sees=env.task.camera is not None)
-    algorithm = PPO.construct_algorithm(observation, robots, config, str(env.device))
-    act = policy_of(algorithm.actor)
-    steps, seconds, tests, every = 0, 0.0, 0, plan.steps / plan.tests
-    while True:
-        done = max(steps / plan.steps, seconds / (60 * plan.minutes))
-        if done >= 1 or steps >= tests * every:
-            tests += 1
-            tested(Point(steps, round(seconds, 1), round(success_rate(test, act), 4)))
-        if done >= 1:
-            return act
-        began = time.perf_counter()
-        for group in algorithm.optimizer.param_groups:
-            group["lr"] = _LEARNING_RATE * (1 - 0.9 * done)
-        with torch.no_grad():
-            for _ in range(_ROLLOUT):
-                observation, rewards, dones, extras = robots.step(algorithm.act(observation))
-                algorithm.process_env_step(observation, rewards, dones, extras)
-            algorithm.compute_returns(observation)
-        algorithm.update()
-        steps += _ROLLOUT * env.num_envs
-        seconds += time.perf_counter() - began
-
-
-def ppo_config(*, sees: bool) -> dict[str, Any]:
-    """What rsl-rl is told: two networks of one shape, each with an eye of its own if the robot has any."""
-    from omni_gen3d.envs.rsl_rl import PictureModel
-
-    network: dict[str, Any] = {"class_name": "MLPModel", "hidden_dims": [128, 64], "activation": "elu"}
-    if sees:
-        eye = {"output_channels": [16, 32, 32], "kernel_size": [8, 4, 3], "stride": [4, 2, 1], "activation": "relu"}
-        network |= {"class_name": PictureModel, "cnn_cfg": eye}
-    told = ["rgb", "state"] if sees else ["state"]
-    return {
-        "num_steps_per_env": _ROLLOUT,
-        "obs_groups": {"actor": told, "critic": told},
-        "actor": {**network, "distribution_cfg": {"class_name": "GaussianDistribution", "init_std": 0.6}},
-        "critic": network,
-        "algorithm": {
-            "class_name": "PPO",
-            "num_learning_epochs": 3,
-            "num_mini_batches": 8,
-            "schedule": "fixed",
-            "learning_rate": _LEARNING_RATE,
-            "gamma": 0.98,
-            "lam": 0.95,
-            "entropy_coef": 0.002,
-            "max_grad_norm": 1.0,
-        },
-        "multi_gpu": None,
-    }
-
-
-def policy_of(actor: Any) -> Act:
-    """The most likely actions of a network of rsl-rl."""
-
-    def act(observation: dict[str, torch.Tensor]) -> torch.Tensor:
-        from omni_gen3d.envs.rsl_rl import groups_of
-
-        with torch.no_grad():
-            return actor(groups_of(observation))
-
-    return act
 
 
 def draw_curves(curves: dict[str, list[Point]], rows: Sequence[dict[str, Value]], path: Path) -> None:

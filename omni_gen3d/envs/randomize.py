@@ -25,7 +25,7 @@ _MAX_CONFIG_BYTES = 2**20
 MAX_PARTS = 16
 MAX_THINGS = 64
 # Numbers of the streams of random numbers that a sample is drawn from.
-_CHOICE, _SPAWN, _APPEARANCE, _CONTACT, _PLACEMENT, _CAMERA, _MOTION, _LIGHT, _CLUTTER = range(9)
+_CHOICE, _SPAWN, _APPEARANCE, _CONTACT, _PLACEMENT, _CAMERA, _MOTION, _LIGHT, _CLUTTER, _SHARE = range(10)
 # As far as a stop may go: USD's exposure and a float32 colour both bear it.
 _STOPS = (-16.0, 16.0)
 
@@ -202,6 +202,7 @@ class Randomization:
     Attributes:
         environments: Which environments may be drawn.
         spawn: Draw one of the environment's spawn poses.
+        share: Probability that what follows varies; other samples are of environments as they are.
         appearance, contact, placement, camera, motion: Ranges; without ``contact`` the collider keeps its material.
         light: Ranges; without it the lights of the stage stay.
         clutter: Ranges; without it nothing is put into the environment.
@@ -209,6 +210,7 @@ class Randomization:
 
     environments: Filter = field(default_factory=Filter)
     spawn: bool = True
+    share: float = 1.0
     appearance: AppearanceRanges = field(default_factory=AppearanceRanges)
     contact: ContactRanges | None = None
     placement: PlacementRanges = field(default_factory=PlacementRanges)
@@ -216,6 +218,10 @@ class Randomization:
     motion: MotionRanges = field(default_factory=MotionRanges)
     light: LightRanges | None = None
     clutter: ClutterRanges | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.share <= 1:
+            raise InputError(f"share is {self.share}; it is a probability, from 0 to 1.")
 
 
 def load_randomization(path: Path | str) -> Randomization:
@@ -308,7 +314,7 @@ def draw_among(
     """
     if seed < 0 or index < 0:
         raise InputError(f"the seed is {seed} and the index {index}; both must be at least 0.")
-    stream = partial(_stream, seed, index)
+    stream, ranges = partial(_stream, seed, index), _varied(ranges, seed, index)
     entry = wanted[int(stream(_CHOICE).integers(len(wanted)))]
     start = _draw_spawn(entry, stream(_SPAWN)) if ranges.spawn else None
     clear = () if start is None else (start.position[:2],)
@@ -353,6 +359,7 @@ def draw_clutter(
     """
     from omni_gen3d.envs.clutter import strew
 
+    ranges = _varied(ranges, seed, index)
     meshes, clutter = pool_of(ranges, pool), ranges.clutter
     if clutter is None or meshes is None:
         return ()
@@ -365,6 +372,13 @@ def draw_clutter(
         for _ in range(round(clutter.count.draw(rng)))
     ]
     return strew(meshes, space, floor, wanted, rng, [(x, y, clutter.clearance) for x, y in clear])
+
+
+def _varied(ranges: Randomization, seed: int, index: int) -> Randomization:
+    """What varies in a sample: ``ranges``, or with the rest of their share nothing."""
+    if ranges.share == 1 or _stream(seed, index, _SHARE).random() < ranges.share:
+        return ranges
+    return Randomization(environments=ranges.environments, spawn=ranges.spawn)
 
 
 def _stream(seed: int, index: int, part: int) -> np.random.Generator:

@@ -66,6 +66,28 @@ def groups_of(observation: dict[str, torch.Tensor]) -> TensorDict:
     return TensorDict({**pictures, "state": state}, [len(state)], device=state.device)
 
 
+def mirrored(
+    env: VecEnv, obs: TensorDict | None, actions: torch.Tensor | None
+) -> tuple[TensorDict | None, torch.Tensor | None]:
+    """What was seen and done, and behind it the same in a mirror, left for right: twice as many of both.
+
+    rsl-rl's ``data_augmentation_func``: neither the robot nor the task tells left from right, so a mirrored episode is
+    one of a mirrored world.
+
+    Args:
+        env: Not looked at.
+        obs: Groups of ``RslRlNavEnv``, of B robots.
+        actions: ``(B, 2)``.
+    """
+    both = None
+    if obs is not None:
+        seen = {name: obs[name] for name in obs.keys()}
+        # Of the state, the sine of the goal's bearing and the turn rate.
+        others = {name: v.flip(-1) if v.dim() == 4 else v * v.new_tensor([1, 1, -1, 1, -1]) for name, v in seen.items()}
+        both = TensorDict({name: torch.cat([seen[name], others[name]]) for name in seen}, [2 * len(obs)])
+    return both, None if actions is None else torch.cat([actions, actions * actions.new_tensor([1, -1])])
+
+
 class PictureModel(CNNModel):
     """rsl-rl's convolutional network for pictures of bytes: they become numbers in [-0.5, 0.5] when they are seen."""
 

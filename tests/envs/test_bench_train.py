@@ -9,8 +9,9 @@ import pytest
 import torch
 
 from omni_gen3d.bench.nav_drivers import head_on, success_rate
+from omni_gen3d.bench.nav_learning import Plan, Point, learn
 from omni_gen3d.bench.nav_worlds import training_worlds
-from omni_gen3d.bench.train import Plan, Point, checks_of, draw_curves, learn
+from omni_gen3d.bench.train import checks_of, draw_curves
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.eyes import RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask

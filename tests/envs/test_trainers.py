@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from omni_gen3d.bench.train import ppo_config
+from omni_gen3d.bench.nav_learning import ppo_config
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.eyes import RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
