@@ -106,9 +106,9 @@ def bench_train(
     ):
         findings.add(_row(method, plan, {name: success_rate(env, driver(env)) for name, env in tests.items()}))
     lessons = {
-        "PPO, randomized": _Lesson(train, heldout, seeing, _LEARNED, plan, device, seed),
-        "PPO, as generated": _Lesson(train, heldout, seeing, AS_GENERATED, plan, device, seed),
-        "PPO, blind": _Lesson(train, heldout, blind, AS_GENERATED, plan, device, seed),
+        "PPO, randomized": Lesson(train, heldout, seeing, _LEARNED, plan, device, seed),
+        "PPO, as generated": Lesson(train, heldout, seeing, AS_GENERATED, plan, device, seed),
+        "PPO, blind": Lesson(train, heldout, blind, AS_GENERATED, plan, device, seed),
     }
     curves: dict[str, list[Point]] = {name: [] for name in lessons}
 
@@ -125,7 +125,7 @@ def bench_train(
 
 
 @dataclass(frozen=True)
-class _Lesson:
+class Lesson:
     """What one policy learns, and is tested in."""
 
     train: Sequence[Entry]
@@ -137,7 +137,7 @@ class _Lesson:
     seed: int
 
 
-def side_by_side(lessons: dict[str, _Lesson], tested: Callable[[str, Point], None]) -> dict[str, dict[str, float]]:
+def side_by_side(lessons: dict[str, Lesson], tested: Callable[[str, Point], None]) -> dict[str, dict[str, float]]:
     """Success of each policy in each test, all learned at once, in a process each with its share of the cores.
 
     A step is a hundred small calls one after the other: one process alone leaves cores, and a GPU, idle.
@@ -165,11 +165,11 @@ def _begin(told: Any, cores: int) -> None:
 
     global _told
     _told = told
-    torch.set_num_threads(cores)
-    numba.set_num_threads(cores)
+    torch.set_num_threads(min(cores, torch.get_num_threads()))
+    numba.set_num_threads(min(cores, numba.get_num_threads()))
 
 
-def _teach(name: str, lesson: _Lesson) -> dict[str, float]:
+def _teach(name: str, lesson: Lesson) -> dict[str, float]:
     from omni_gen3d.envs.nav import Gen3DNavEnv
 
     plan = lesson.plan

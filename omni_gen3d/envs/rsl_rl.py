@@ -67,7 +67,7 @@ def groups_of(observation: dict[str, torch.Tensor]) -> TensorDict:
 
 
 def mirrored(
-    env: VecEnv, obs: TensorDict | None, actions: torch.Tensor | None
+    env: object, obs: TensorDict | None, actions: torch.Tensor | None
 ) -> tuple[TensorDict | None, torch.Tensor | None]:
     """What was seen and done, and behind it the same in a mirror, left for right: twice as many of both.
 

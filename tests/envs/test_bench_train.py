@@ -11,11 +11,12 @@ import torch
 from omni_gen3d.bench.nav_drivers import head_on, success_rate
 from omni_gen3d.bench.nav_learning import Plan, Point, learn
 from omni_gen3d.bench.nav_worlds import training_worlds
-from omni_gen3d.bench.train import checks_of, draw_curves
+from omni_gen3d.bench.train import AS_GENERATED, Lesson, checks_of, draw_curves, side_by_side
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.eyes import RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
 from omni_gen3d.envs.registry import Registry
+from omni_gen3d.errors import InputError
 
 TASK = NavTask(camera=RobotCamera(size=36), goal_distance=(0.5, 2.0), steps=24)
 
@@ -40,6 +41,26 @@ def test_the_same_policy_learns_blindly(rooms: list[Entry]) -> None:
     act = learn(env, env, Plan(envs=2, steps=64, minutes=10, tests=1), seed=0, tested=curve.append)
     assert [point.steps for point in curve] == [0, 64]
     assert act(env.reset(seed=0)[0]).shape == (2, 2)
+
+
+def test_policies_learn_side_by_side_as_they_would_alone(rooms: list[Entry]) -> None:
+    """Each in a process of its own, their points told on the way; what one cannot do ends all."""
+    plan = Plan(envs=2, steps=64, minutes=10, test_envs=4, curve_envs=2, tests=1)
+    lesson = Lesson(rooms[:2], rooms[2:], replace(TASK, camera=None), AS_GENERATED, plan, "cpu", seed=3)
+    told: list[tuple[str, Point]] = []
+    found = side_by_side({"one": lesson, "other": lesson}, lambda name, point: told.append((name, point)))
+    assert found["one"] == found["other"] and set(found["one"]) == {"heldout", "heldout_randomized", "train"}
+    env, curve = (
+        Gen3DNavEnv(worlds, 2, task=lesson.task, device="cpu", tensors=True) for worlds in (rooms[:2], rooms[2:])
+    )
+    alone: list[Point] = []
+    act = learn(env, curve, plan, seed=3, tested=alone.append)
+    for name in found:
+        points = [point for other, point in told if other == name]
+        assert [(point.steps, point.heldout) for point in points] == [(point.steps, point.heldout) for point in alone]
+    assert success_rate(env, act) == found["one"]["train"]
+    with pytest.raises(InputError, match="0 robots"):
+        side_by_side({"one": replace(lesson, plan=replace(plan, envs=0))}, lambda *_: None)
 
 
 def test_checks_compare_what_they_say(tmp_path: Path) -> None:

@@ -143,6 +143,7 @@ def test_nothing_stated_changes_nothing(tmp_path: Path, environments: list[Descr
         ("environments: {split: test}", "split"),
         ("environments: {tags: warehouse}", "list"),
         ("spawn: 1", "true or false"),
+        ("share: 1.2", "probability"),
         ("[1, 2]", "expected the keys"),
         ("a: [", "not valid YAML"),
         ("!!python/object/apply:os.getcwd []", "not valid YAML"),
@@ -185,6 +186,17 @@ def test_a_range_more_leaves_the_others_alone(ranges: Randomization, environment
         other.spawn,
         other.camera,
     )
+
+
+def test_a_share_of_the_samples_varies(ranges: Randomization, environments: list[Description]) -> None:
+    """Those are what they would be if all did; the others are of the same environments and poses as they were."""
+    part, still = replace(ranges, share=0.3), Randomization(environments=ranges.environments)
+    varied = 0
+    for index in range(200):
+        one, full = (draw(each, environments, seed=5, index=index) for each in (part, ranges))
+        varied += one == full
+        assert one in (full, draw(still, environments, seed=5, index=index))
+    assert 40 < varied < 80
 
 
 def test_draws_fill_their_ranges(ranges: Randomization, environments: list[Description]) -> None:

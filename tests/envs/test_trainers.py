@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import numpy as np
 import pytest
 import torch
 
 from omni_gen3d.bench.nav_learning import ppo_config
 from omni_gen3d.envs.entry import Entry
-from omni_gen3d.envs.eyes import RobotCamera
+from omni_gen3d.envs.eyes import Eyes, RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
-from omni_gen3d.envs.rsl_rl import RslRlNavEnv, groups_of
+from omni_gen3d.envs.randomize import Randomization, draw
+from omni_gen3d.envs.registry import Registry
+from omni_gen3d.envs.rsl_rl import RslRlNavEnv, groups_of, mirrored
 from omni_gen3d.envs.stable_baselines import Sb3NavEnv
 from omni_gen3d.errors import InputError
+
+if TYPE_CHECKING:
+    from tests.conftest import ToyScene
 
 TASK = NavTask(camera=RobotCamera(size=36), goal_distance=(0.5, 2.5), steps=6, depth=True)
 
@@ -63,6 +73,41 @@ def test_rsl_rl_learns_on_tensors(rooms: list[Entry]) -> None:
     ]
     torch.testing.assert_close(latents[0], latents[2])
     assert not torch.allclose(latents[0], latents[1])
+
+
+def test_a_mirror_shows_what_is_seen_in_the_mirrored_world(
+    toy_scene: ToyScene, write_toy: Callable[..., Path], registry: Registry
+) -> None:
+    """Left for right: balls on the other side give the picture in the mirror, and a turn there is one the other way."""
+    across = torch.tensor([1.0, -1.0, 1.0])
+    balls = replace(
+        toy_scene.gaussians,
+        scales=torch.full_like(toy_scene.gaussians.scales, 0.1),
+        sh=toy_scene.gaussians.sh[:, :1],
+    )
+    worlds = [balls, replace(balls, means=balls.means * across)]
+    entries = [registry.add(write_toy(seed=i, gaussians=world)) for i, world in enumerate(worlds)]
+    eyes = Eyes(
+        [entry.folder for entry in entries],
+        2,
+        TASK.camera or RobotCamera(),
+        depth=True,
+        device=torch.device("cpu"),
+        step=0.1,
+    )
+    eyes.adjust(torch.arange(2), [0, 1], [draw(Randomization(), [entry], seed=0) for entry in entries])
+    pose = torch.tensor([[-1.0, 0.3, 0.2], [-1.0, -0.3, -0.2]])
+    state = torch.tensor([[1.0, 0.6, 0.8, 0.5, 0.3], [1.0, 0.6, -0.8, 0.5, -0.3]])
+    seen = groups_of({**eyes.look(pose), "state": state})
+    eyes.close()
+    both, actions = mirrored(None, seen[:1], torch.tensor([[0.5, 0.2]]))
+    assert both is not None and len(both) == 2
+    assert torch.equal(both["state"], state) and actions is not None
+    assert actions.tolist() == [[0.5, pytest.approx(0.2)], [0.5, pytest.approx(-0.2)]]
+    assert seen["rgb"][0].float().std() > 10
+    apart = (both["rgb"].float() - seen["rgb"].float()).abs()
+    assert apart.max() <= 1 and (seen["rgb"][0].float() - seen["rgb"][1].float()).abs().max() > 20
+    torch.testing.assert_close(both["depth"], seen["depth"], atol=1e-4, rtol=1e-4)
 
 
 def test_an_environment_that_hands_out_arrays_is_refused(rooms: list[Entry]) -> None:
