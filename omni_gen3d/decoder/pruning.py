@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import torch
 
+from omni_gen3d.render import draws_on, surface_index
 from omni_gen3d.types import Cameras, Gaussians
 
 # Nearer than this nothing is seen, farther neither, whatever the unit of the scene.
@@ -19,8 +20,8 @@ def shown_order(gaussians: Gaussians, cameras: Cameras) -> torch.Tensor:
     """Gaussians by how many rays each takes past half their coverage, ties to the more opaque, then to the earlier.
 
     Opacity alone does not decide: it saturates, and where the budget ends among thousands that are opaque to the third
-    digit, well-known floors would keep several layers and walls lose their only one. On a CPU, wherever the Gaussians
-    are: a few hundredths of a second a camera.
+    digit, well-known floors would keep several layers and walls lose their only one. Drawn on the device of the
+    Gaussians, or on the CPU where that is a GPU without the renderer's kernels and without nvcc to build them.
 
     Args:
         gaussians: The scene.
@@ -29,9 +30,9 @@ def shown_order(gaussians: Gaussians, cameras: Cameras) -> torch.Tensor:
     Returns:
         Indices, most shown first, shape ``(N,)``.
     """
-    from omni_gen3d.render.cpu import surface_index
-
-    surface = surface_index(gaussians, cameras, _NEAR, _FAR)
-    pixels = torch.bincount(surface[surface >= 0], minlength=len(gaussians.means)).to(gaussians.means.device)
+    device = gaussians.means.device
+    drawn = gaussians if draws_on(device) else gaussians.to("cpu")
+    surface = surface_index(drawn, cameras, near=_NEAR, far=_FAR)
+    pixels = torch.bincount(surface[surface >= 0], minlength=len(gaussians.means)).to(device)
     order = torch.sort(gaussians.opacities, descending=True, stable=True).indices
     return order[torch.sort(pixels[order], descending=True, stable=True).indices]

@@ -6,12 +6,12 @@ Detection", 2005, chapter 6; closest point of a triangle: chapter 5.1.5).
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
 import numpy as np
 
+from omni_gen3d.mesh.tasks import in_tasks
 from omni_gen3d.types import TriMesh
 
 _LEAF = 8
@@ -58,7 +58,8 @@ class FaceTree:
         """Distance from points ``(M, 3)`` to the surface [m], exact, shape ``(M,)``, float64."""
         points = np.ascontiguousarray(points, np.float64)
         distance = np.empty(len(points))
-        _in_tasks(_distances, len(points), points, self.corners, self.low, self.high, self.links, distance)
+        boxes = (self.low, self.high, self.links)
+        in_tasks(_distances, len(points), _POINTS_A_TASK, points, self.corners, *boxes, distance)
         return distance
 
     def first_hit(self, points: np.ndarray, direction: np.ndarray) -> np.ndarray:
@@ -73,16 +74,9 @@ class FaceTree:
         """
         points, direction = np.ascontiguousarray(points, np.float64), np.asarray(direction, np.float64)
         sides = np.empty(len(points), np.int8)
-        _in_tasks(_first_hits, len(points), points, direction, self.corners, self.low, self.high, self.links, sides)
+        boxes = (self.low, self.high, self.links)
+        in_tasks(_first_hits, len(points), _POINTS_A_TASK, points, direction, self.corners, *boxes, sides)
         return sides
-
-
-def _in_tasks(kernel, count: int, *arguments) -> None:
-    """Run a compiled kernel over ranges of the points in plain threads; it releases the interpreter."""
-    with ThreadPoolExecutor() as pool:
-        ranges = range(0, count, _POINTS_A_TASK)
-        for task in [pool.submit(kernel, i, min(i + _POINTS_A_TASK, count), *arguments) for i in ranges]:
-            task.result()
 
 
 @numba.njit(cache=True)

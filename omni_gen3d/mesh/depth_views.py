@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from functools import cached_property
 
@@ -11,6 +10,7 @@ import numba
 import numpy as np
 
 from omni_gen3d.errors import InputError
+from omni_gen3d.mesh.tasks import in_tasks
 from omni_gen3d.types import Cameras, Gaussians
 
 # Below this opacity a pixel has no median depth worth trusting: it neither shows a surface nor proves emptiness.
@@ -64,10 +64,7 @@ class DepthViews:
     def incidence(self) -> np.ndarray:
         """Cosine between each pixel's ray and the surface normal it sees, 0.1 to 1, shape ``(C, H, W)``, float32."""
         cosines = np.empty(self.depth.shape, np.float32)
-        with ThreadPoolExecutor() as pool:
-            tasks = [pool.submit(_incidence, *view) for view in zip(self.depth, self.intrinsics, cosines, strict=True)]
-            for task in tasks:
-                task.result()
+        in_tasks(_incidence, len(cosines), 1, self.depth, self.intrinsics, cosines)
         return cosines
 
     @cached_property
@@ -100,23 +97,24 @@ def normals_of(points: np.ndarray, positions: np.ndarray, step: int = 2) -> np.n
 
 
 @numba.njit(nogil=True, cache=True)
-def _incidence(depth: np.ndarray, intrinsics: np.ndarray, cosines: np.ndarray) -> None:
-    height, width = depth.shape
-    fx, fy, cx, cy = intrinsics[0, 0], intrinsics[1, 1], intrinsics[0, 2], intrinsics[1, 2]
-    for row in range(height):
-        b = (row + 0.5 - cy) / fy
-        for column in range(width):
-            a = (column + 0.5 - cx) / fx
-            z = depth[row, column]
-            if z <= 0.0:
-                cosines[row, column] = 1.0
-                continue
-            along_u = fx * _slope(depth, row, column, 0, 1)
-            along_v = fy * _slope(depth, row, column, 1, 0)
-            # The normal of the surface z(u, v) in the camera's frame; times the ray it is -z.
-            towards = z + a * along_u + b * along_v
-            length = np.sqrt((along_u * along_u + along_v * along_v + towards * towards) * (a * a + b * b + 1.0))
-            cosines[row, column] = max(z / max(length, 1e-9), _MIN_INCIDENCE)
+def _incidence(first: int, last: int, depth: np.ndarray, intrinsics: np.ndarray, cosines: np.ndarray) -> None:
+    _, height, width = depth.shape
+    for c in range(first, last):
+        fx, fy, cx, cy = intrinsics[c, 0, 0], intrinsics[c, 1, 1], intrinsics[c, 0, 2], intrinsics[c, 1, 2]
+        for row in range(height):
+            b = (row + 0.5 - cy) / fy
+            for column in range(width):
+                a = (column + 0.5 - cx) / fx
+                z = depth[c, row, column]
+                if z <= 0.0:
+                    cosines[c, row, column] = 1.0
+                    continue
+                along_u = fx * _slope(depth[c], row, column, 0, 1)
+                along_v = fy * _slope(depth[c], row, column, 1, 0)
+                # The normal of the surface z(u, v) in the camera's frame; times the ray it is -z.
+                towards = z + a * along_u + b * along_v
+                length = np.sqrt((along_u * along_u + along_v * along_v + towards * towards) * (a * a + b * b + 1.0))
+                cosines[c, row, column] = max(z / max(length, 1e-9), _MIN_INCIDENCE)
 
 
 @numba.njit(nogil=True, cache=True)

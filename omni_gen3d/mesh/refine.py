@@ -9,13 +9,13 @@ with distance from the disc, with the disc's disagreement, and with opacity.
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 
 import numba
 import numpy as np
 
 from omni_gen3d.mesh.discs import Discs
+from omni_gen3d.mesh.tasks import in_tasks
 from omni_gen3d.mesh.tsdf import MIN_DISTANCE, TRUNCATION_VOXELS, Tsdf
 
 # Weights fall to 1/e at this distance, and discs beyond twice it do not count.
@@ -26,6 +26,7 @@ _RESIDUAL_M = 0.015
 _ROUNDS = 3
 # This much weight speaks for itself; less is blended with the cameras' word.
 _FULL_WEIGHT = 1.5
+_VOXELS_A_TASK = 4096
 
 
 def refine(tsdf: Tsdf, discs: Discs) -> Tsdf:
@@ -44,29 +45,22 @@ def refine(tsdf: Tsdf, discs: Discs) -> Tsdf:
     distance = tsdf.distance.copy()
     band = np.flatnonzero((np.abs(distance) * TRUNCATION_VOXELS < _BAND_VOXELS).ravel() & tsdf.surface_seen.ravel())
     values = np.empty(len(band), np.float32)
-    share = -(-len(band) // 64)
-    with ThreadPoolExecutor() as pool:
-        tasks = [
-            pool.submit(
-                _evaluate,
-                i,
-                min(i + share, len(band)),
-                band,
-                np.array(distance.shape),
-                tsdf.origin,
-                tsdf.voxel_size,
-                TRUNCATION_VOXELS * tsdf.voxel_size,
-                distance.ravel(),
-                table,
-                starts,
-                origin,
-                shape,
-                values,
-            )
-            for i in range(0, len(band), max(share, 1))
-        ]
-        for task in tasks:
-            task.result()
+    in_tasks(
+        _evaluate,
+        len(band),
+        _VOXELS_A_TASK,
+        band,
+        np.array(distance.shape),
+        tsdf.origin,
+        tsdf.voxel_size,
+        TRUNCATION_VOXELS * tsdf.voxel_size,
+        distance.ravel(),
+        table,
+        starts,
+        origin,
+        shape,
+        values,
+    )
     distance.ravel()[band] = np.where(
         values > 0, np.clip(values, MIN_DISTANCE, 1.0), np.clip(values, -1.0, -MIN_DISTANCE)
     )

@@ -14,6 +14,7 @@ import numpy as np
 
 from omni_gen3d.mesh.depth_views import DepthViews
 from omni_gen3d.mesh.discs import Discs
+from omni_gen3d.mesh.tasks import in_tasks
 from omni_gen3d.mesh.tsdf import TRUNCATION_VOXELS, Tsdf
 
 # Shadows are entered this far from known-free space, and rays end after the reach.
@@ -32,6 +33,7 @@ _FOOTPRINT_SIGMAS = 1.5
 # Its footprint is sampled every half voxel, with at most this many samples to each side.
 _MAX_HALF = 12
 _EDGE_VOXELS = 2
+_LAYERS_A_TASK, _VOXELS_A_TASK = 16, 1024
 
 
 def open_shadows(tsdf: Tsdf, discs: Discs, views: DepthViews) -> Tsdf:
@@ -42,23 +44,27 @@ def open_shadows(tsdf: Tsdf, discs: Discs, views: DepthViews) -> Tsdf:
         discs: Of the scene that it was fused from.
         views: That it was fused from. What lies outside all pictures is no shadow and stays solid.
     """
-    hidden = (tsdf.distance == -1.0) & ~tsdf.surface_seen
-    front = _beside(tsdf.free, hidden)
+    shape = tsdf.distance.shape
+    # 0 solid, 1 known free, 2 hidden, 3 hidden and freed, 4 hidden and judged to be solid.
+    state, beside = np.empty(shape, np.int8), np.empty(shape, np.bool_)
+    in_tasks(_tell, len(state), _LAYERS_A_TASK, tsdf.distance, tsdf.surface_seen, state)
+    in_tasks(_mark_front, len(state), _LAYERS_A_TASK, state, beside)
+    front = np.argwhere(beside)
     if len(front) == 0 or len(discs.centres) == 0:
         return tsdf
-    blockers = np.zeros(tsdf.distance.shape, np.int32)
-    _block(discs.centres, discs.spans, tsdf.origin, tsdf.voxel_size, blockers)
+    blockers = np.zeros(shape, np.int32)
+    in_tasks(_block, len(state), _LAYERS_A_TASK, discs.centres, discs.spans, tsdf.origin, tsdf.voxel_size, blockers)
     off = np.abs(tsdf.value_at(discs.centres)) * TRUNCATION_VOXELS
     outward = np.where(off[:, None] < _MAX_OFF_VOXELS, discs.outward(tsdf), 0.0)
-    # 0 solid, 1 known free, 2 hidden, 3 hidden and freed, 4 hidden and judged to be solid.
-    state = np.where(tsdf.free, np.int8(1), np.where(hidden, np.int8(2), np.int8(0)))
     rays = _RAY_STEP_VOXELS * _directions(_NUM_RAYS)
     steps = int(_REACH_M / (_RAY_STEP_VOXELS * tsdf.voxel_size))
     freed = [np.zeros((0, 3), np.int64)]
     for _ in range(round(_DEPTH_M / tsdf.voxel_size)):
         centres = tsdf.origin + (front + 0.5) * tsdf.voxel_size
-        judged = _occluded(centres, views.depth, views.world_to_camera, views.intrinsics)
-        judged[judged] = _judge(front[judged], state, blockers, outward, rays, steps)
+        judged = np.zeros(len(front), np.bool_)
+        cameras = (views.depth, views.world_to_camera, views.intrinsics)
+        in_tasks(_occluded, len(front), _VOXELS_A_TASK, centres, *cameras, judged)
+        in_tasks(_judge, len(front), _VOXELS_A_TASK, front, state, blockers, outward, rays, steps, judged)
         opened = front[judged]
         state[tuple(front[~judged].T)] = 4
         state[tuple(opened.T)] = 3
@@ -69,16 +75,6 @@ def open_shadows(tsdf: Tsdf, discs: Discs, views: DepthViews) -> Tsdf:
     distance, seen = tsdf.distance.copy(), tsdf.surface_seen.copy()
     _write(np.concatenate(freed), state, blockers, distance, seen)
     return replace(tsdf, distance=distance, surface_seen=seen)
-
-
-def _beside(free: np.ndarray, hidden: np.ndarray) -> np.ndarray:
-    """Indices of the hidden voxels that share a face with a free one, shape ``(M, 3)``."""
-    beside = np.zeros(free.shape, np.bool_)
-    for axis in range(3):
-        low, high = (slice(None),) * axis + (slice(None, -1),), (slice(None),) * axis + (slice(1, None),)
-        beside[low] |= free[high]
-        beside[high] |= free[low]
-    return np.argwhere(beside & hidden)
 
 
 def _neighbours(voxels: np.ndarray, state: np.ndarray) -> np.ndarray:
@@ -98,10 +94,50 @@ def _directions(count: int) -> np.ndarray:
 
 
 @numba.njit(nogil=True, cache=True)
-def _block(centres: np.ndarray, spans: np.ndarray, origin: np.ndarray, voxel_size: float, blockers: np.ndarray) -> None:
-    """Write one more than the index of a disc into the voxels that it covers."""
-    size_x, size_y, size_z = blockers.shape
+def _tell(first: int, last: int, distance: np.ndarray, surface_seen: np.ndarray, state: np.ndarray) -> None:
+    """Which voxels are known free, which hidden and which solid."""
+    _, size_y, size_z = state.shape
+    for i in range(first, last):
+        for j in range(size_y):
+            for k in range(size_z):
+                hidden = distance[i, j, k] == -1.0 and not surface_seen[i, j, k]
+                state[i, j, k] = 1 if distance[i, j, k] > 0.0 else 2 if hidden else 0
+
+
+@numba.njit(nogil=True, cache=True)
+def _mark_front(first: int, last: int, state: np.ndarray, front: np.ndarray) -> None:
+    """Which hidden voxels share a face with a free one."""
+    size_x, size_y, size_z = state.shape
+    for i in range(first, last):
+        for j in range(size_y):
+            for k in range(size_z):
+                front[i, j, k] = state[i, j, k] == 2 and (
+                    (i > 0 and state[i - 1, j, k] == 1)
+                    or (i + 1 < size_x and state[i + 1, j, k] == 1)
+                    or (j > 0 and state[i, j - 1, k] == 1)
+                    or (j + 1 < size_y and state[i, j + 1, k] == 1)
+                    or (k > 0 and state[i, j, k - 1] == 1)
+                    or (k + 1 < size_z and state[i, j, k + 1] == 1)
+                )
+
+
+@numba.njit(nogil=True, cache=True)
+def _block(
+    first: int,
+    last: int,
+    centres: np.ndarray,
+    spans: np.ndarray,
+    origin: np.ndarray,
+    voxel_size: float,
+    blockers: np.ndarray,
+) -> None:
+    """Write one more than the index of a disc, the last of several, into the voxels of some layers that it covers."""
+    _, size_y, size_z = blockers.shape
     for disc in range(len(centres)):
+        middle = (centres[disc, 0] - origin[0]) / voxel_size
+        across = _FOOTPRINT_SIGMAS * (abs(spans[disc, 0, 0]) + abs(spans[disc, 1, 0])) / voxel_size
+        if middle + across < first - 1 or middle - across > last + 1:
+            continue
         longest = max((spans[disc, 0] ** 2).sum(), (spans[disc, 1] ** 2).sum())
         half = min(max(int(np.ceil(_FOOTPRINT_SIGMAS * np.sqrt(longest) / (0.5 * voxel_size))), 1), _MAX_HALF)
         for a in range(-half, half + 1):
@@ -114,6 +150,8 @@ def _block(centres: np.ndarray, spans: np.ndarray, origin: np.ndarray, voxel_siz
                         (centres[disc, 0] + s * spans[disc, 0, 0] + t * spans[disc, 1, 0] - origin[0]) / voxel_size
                     )
                 )
+                if i < first or i >= last:
+                    continue
                 j = int(
                     np.floor(
                         (centres[disc, 1] + s * spans[disc, 0, 1] + t * spans[disc, 1, 1] - origin[1]) / voxel_size
@@ -124,16 +162,23 @@ def _block(centres: np.ndarray, spans: np.ndarray, origin: np.ndarray, voxel_siz
                         (centres[disc, 2] + s * spans[disc, 0, 2] + t * spans[disc, 1, 2] - origin[2]) / voxel_size
                     )
                 )
-                if 0 <= i < size_x and 0 <= j < size_y and 0 <= k < size_z:
+                if 0 <= j < size_y and 0 <= k < size_z:
                     blockers[i, j, k] = disc + 1
 
 
 @numba.njit(nogil=True, cache=True)
-def _occluded(points: np.ndarray, depth: np.ndarray, world_to_camera: np.ndarray, intrinsics: np.ndarray) -> np.ndarray:
-    """Which points some camera has in its picture behind a surface, ``(M, 3)`` -> ``(M,)``, bool."""
+def _occluded(
+    first: int,
+    last: int,
+    points: np.ndarray,
+    depth: np.ndarray,
+    world_to_camera: np.ndarray,
+    intrinsics: np.ndarray,
+    occluded: np.ndarray,
+) -> None:
+    """Mark the points, ``(M, 3)``, that some camera has in its picture behind a surface."""
     num_cameras, height, width = depth.shape
-    occluded = np.zeros(len(points), np.bool_)
-    for n in range(len(points)):
+    for n in range(first, last):
         x, y, z = points[n]
         for c in range(num_cameras):
             m = world_to_camera[c]
@@ -147,20 +192,29 @@ def _occluded(points: np.ndarray, depth: np.ndarray, world_to_camera: np.ndarray
             if 0.0 <= u < width and 0.0 <= v < height and 0.0 < depth[c, int(v), int(u)] < in_depth:
                 occluded[n] = True
                 break
-    return occluded
 
 
 @numba.njit(nogil=True, cache=True)
 def _judge(
-    voxels: np.ndarray, state: np.ndarray, blockers: np.ndarray, outward: np.ndarray, rays: np.ndarray, steps: int
-) -> np.ndarray:
-    """Which voxels the rays show to be open, ``(M, 3)`` -> ``(M,)``, bool."""
+    first: int,
+    last: int,
+    voxels: np.ndarray,
+    state: np.ndarray,
+    blockers: np.ndarray,
+    outward: np.ndarray,
+    rays: np.ndarray,
+    steps: int,
+    verdict: np.ndarray,
+) -> None:
+    """Of the voxels, ``(M, 3)``, that are marked leave those marked that the rays show to be open."""
     size_x, size_y, size_z = state.shape
-    verdict = np.zeros(len(voxels), np.bool_)
     least, most = _MIN_OPEN * len(rays), _MAX_AGAINST * len(rays)
     length = np.sqrt((rays[0] ** 2).sum())
-    for n in range(len(voxels)):
+    for n in range(first, last):
+        if not verdict[n]:
+            continue
         if blockers[voxels[n, 0], voxels[n, 1], voxels[n, 2]] > 0:
+            verdict[n] = False
             continue
         to_free, against = 0, 0
         for r in range(len(rays)):
@@ -191,7 +245,6 @@ def _judge(
             if against > most:
                 break
         verdict[n] = to_free >= least and against <= most
-    return verdict
 
 
 @numba.njit(nogil=True, cache=True)

@@ -23,7 +23,7 @@ def floor_slab(points: np.ndarray, margin: float) -> TriMesh:
         margin: The slab reaches at least this far beyond each [m], less than a cell.
     """
     corners = np.array([(-margin, -margin), (-margin, margin), (margin, -margin), (margin, margin)])
-    cells = np.unique(np.floor((points[:, None] + corners) / _CELL_M).astype(np.int64).reshape(-1, 2), axis=0)
+    cells = np.floor((points[:, None] + corners) / _CELL_M).astype(np.int64).reshape(-1, 2)
     first = cells.min(0) - 1
     mask = np.zeros(tuple(cells.max(0) - first + 2), np.bool_)
     mask[tuple((cells - first).T)] = True

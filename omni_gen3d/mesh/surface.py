@@ -3,16 +3,14 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import ndimage
 
 from omni_gen3d.mesh.bvh import FaceTree
-from omni_gen3d.mesh.tsdf import MIN_DISTANCE, Tsdf
+from omni_gen3d.mesh.smoothing import smooth_unseen
+from omni_gen3d.mesh.tsdf import Tsdf
 from omni_gen3d.types import TriMesh
 
 # A decimated vertex within this of z = 0 belongs to the floor and is put back on it.
 _FLOOR_TOLERANCE_M = 0.02
-# Where no surface was seen the boundary is a staircase of voxels; blurring it by this much saves most of its faces.
-_BLUR_VOXELS = 1.0
 _NUM_PROBES = 20_000
 
 
@@ -29,9 +27,8 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> tuple[TriMesh, float]:
     from fast_simplification import simplify
     from skimage.measure import marching_cubes
 
-    occupied = np.argwhere(tsdf.free)
-    low, high = np.maximum(occupied.min(0) - 1, 0), occupied.max(0) + 2
-    padded = np.pad(_smooth_unseen(tsdf)[tuple(map(slice, low, high))], 1, constant_values=-1.0)
+    low, high = _bounds(tsdf.free)
+    padded = np.pad(smooth_unseen(tsdf)[tuple(map(slice, low, high))], 1, constant_values=-1.0)
     vertices, faces, _, _ = marching_cubes(padded, level=0.0, gradient_direction="descent")
     vertices = tsdf.origin + (vertices + low - 0.5) * tsdf.voxel_size
     full = shell = TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
@@ -47,18 +44,16 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> tuple[TriMesh, float]:
     return shell, _farthest(full, shell)
 
 
+def _bounds(free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """First and one past the last voxel of the box around the free ones, a voxel wider to each side."""
+    plan = free.any(2)
+    along = [np.flatnonzero(occupied) for occupied in (plan.any(1), plan.any(0), free.any((0, 1)))]
+    return np.maximum([at[0] - 1 for at in along], 0), np.array([at[-1] + 2 for at in along])
+
+
 def _farthest(full: TriMesh, shell: TriMesh) -> float:
     every = max(1, len(full.vertices) // _NUM_PROBES)
     return float(np.percentile(FaceTree.of(shell).distance(full.vertices[::every]), 99))
-
-
-def _smooth_unseen(tsdf: Tsdf) -> np.ndarray:
-    """The distance field, blurred where neither a seen surface nor the floor is within a voxel; no sign changes."""
-    evident = ndimage.binary_dilation(tsdf.surface_seen, np.ones((3, 3, 3)))
-    evident[:, :, : max(tsdf.ground + 2, 0)] = True
-    blurred = ndimage.gaussian_filter(tsdf.distance, _BLUR_VOXELS, mode="nearest")
-    blurred = np.where(tsdf.free, np.maximum(blurred, MIN_DISTANCE), np.minimum(blurred, -MIN_DISTANCE))
-    return np.where(evident, tsdf.distance, blurred)
 
 
 def is_closed(mesh: TriMesh) -> bool:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import numba
@@ -10,6 +9,8 @@ import numpy as np
 from scipy import ndimage
 
 from omni_gen3d.mesh.depth_views import DepthViews
+from omni_gen3d.mesh.morphology import connected, dilated, reached
+from omni_gen3d.mesh.tasks import in_tasks
 
 TRUNCATION_VOXELS = 3.0
 # Distances keep this far from 0 [truncations], so that no mesh vertex falls on a voxel centre.
@@ -26,6 +27,8 @@ _BOUNDS_PERCENTILES = (0.5, 99.5)
 _CAMERA_CLEARANCE_M = 0.2
 # Loose solid specks up to this volume are floaters; a 12 cm column stands on the floor and is not loose.
 _FLOATER_M3 = 0.02
+# This many truncations before a surface along the axis of a camera it is one before its tangent plane, for sure.
+_WELL_BEFORE = 1.0001
 _PASSAGE_M = 0.125
 
 
@@ -95,28 +98,16 @@ def _fuse_on(views: DepthViews, tsdf: Tsdf, wanted: np.ndarray | None) -> Tsdf:
     truncation = TRUNCATION_VOXELS * tsdf.voxel_size
     grid = (tsdf.origin, tsdf.voxel_size, truncation, _FAR_CLIP_M, tsdf.distance, tsdf.surface_seen)
     everywhere = np.ones((1, 1, 1), np.bool_)
-    # Plain threads and not numba's, whose fallback aborts the process when another thread runs a parallel kernel.
-    with ThreadPoolExecutor() as pool:
-        size = tsdf.distance.shape[0]
-        tasks = [
-            pool.submit(
-                _integrate,
-                i,
-                min(i + _LAYERS_A_TASK, size),
-                *seen,
-                *grid,
-                wanted is not None,
-                everywhere if wanted is None else wanted,
-            )
-            for i in range(0, size, _LAYERS_A_TASK)
-        ]
-        for task in tasks:
-            task.result()
+    part = (wanted is not None, everywhere if wanted is None else wanted)
+    in_tasks(_integrate, tsdf.distance.shape[0], _LAYERS_A_TASK, *seen, *grid, *part)
     return tsdf
 
 
 def _doubled(values: np.ndarray) -> np.ndarray:
-    return values.repeat(2, 0).repeat(2, 1).repeat(2, 2)
+    x, y, z = values.shape
+    doubled = np.empty((2 * x, 2 * y, 2 * z), values.dtype)
+    doubled.reshape(x, 2, y, 2, z, 2)[:] = values[:, None, :, None, :, None]
+    return doubled
 
 
 def _near_surface(distance: np.ndarray) -> np.ndarray:
@@ -207,16 +198,22 @@ def _integrate(
                         continue
                     u = fx * (px + m[0, 2] * z + m[0, 3]) / in_depth + cx
                     v = fy * (py + m[1, 2] * z + m[1, 3]) / in_depth + cy
-                    # Half a voxel past the picture still counts, so that its border rays stay clear of the solid.
-                    reach_u, reach_v = half * fx / in_depth, half * fy / in_depth
-                    if u < -reach_u or u >= width + reach_u or v < -reach_v or v >= height + reach_v:
-                        continue
+                    if u < 0.0 or u >= width or v < 0.0 or v >= height:
+                        # Half a voxel past the picture still counts, so that its border rays stay clear of the solid.
+                        reach_u, reach_v = half * fx / in_depth, half * fy / in_depth
+                        if u < -reach_u or u >= width + reach_u or v < -reach_v or v >= height + reach_v:
+                            continue
                     column = min(max(int(np.floor(u)), 0), width - 1)
                     row = min(max(int(np.floor(v)), 0), height - 1)
                     surface = depth[c, row, column]
                     if surface <= 0.0 or surface - in_depth < -truncation:
                         continue
                     facing = incidence[c, row, column]
+                    if (surface - in_depth) * facing > _WELL_BEFORE * truncation:
+                        # What follows would find the most there is, a distance and a weight of 1.
+                        total[k] += 1.0
+                        total_weight[k] += 1.0
+                        continue
                     a, b = (u - cx) / fx, (v - cy) / fy
                     ahead = (surface - in_depth) * np.sqrt(a * a + b * b + 1.0) * facing / truncation
                     if ahead < -1.0:
@@ -260,26 +257,12 @@ def _clear_cameras(tsdf: Tsdf, positions: np.ndarray) -> None:
     tsdf.distance[x, y, z] = 1.0
 
 
-def components(mask: np.ndarray) -> tuple[np.ndarray, int]:
-    """Label of the face-connected component of every true voxel, 0 where false, and how many there are."""
-    labels = np.zeros(mask.shape, np.int32)
-    return labels, int(np.asarray(ndimage.label(mask, output=labels)).item())
-
-
 def remove_floaters(tsdf: Tsdf) -> None:
     """Empty, in place, small solids that hang in the air."""
-    labels, count = components(~tsdf.free)
-    if count == 0:
-        return
-    volume = np.bincount(labels.ravel(), minlength=count + 1) * tsdf.voxel_size**3
-    loose = volume <= _FLOATER_M3
-    loose[0] = False
-    for axis in range(3):
-        for side in (0, -1):
-            loose[labels.take(side, axis)] = False
-    floaters = loose[labels]
-    tsdf.distance[floaters] = 1.0
-    tsdf.surface_seen[floaters] = False
+    solids = connected(~tsdf.free)
+    loose = (solids.sizes * tsdf.voxel_size**3 <= _FLOATER_M3) & ~solids.bordering()
+    solids.paint(loose, tsdf.distance, 1.0)
+    solids.paint(loose, tsdf.surface_seen, False)
 
 
 def _fill_pockets(tsdf: Tsdf) -> None:
@@ -288,14 +271,14 @@ def _fill_pockets(tsdf: Tsdf) -> None:
     Through a hole in the splat of a box the cameras see its inside, which is no place for a robot.
     """
     rounds = max(1, round(_PASSAGE_M / (2 * tsdf.voxel_size) - 0.5))
-    around = np.ones((3, 3, 3))
     free = tsdf.free
-    labels, count = components(ndimage.binary_erosion(free, around, rounds, border_value=1))
-    if count == 0:
-        labels, count, rounds = *components(free), 0
-    if count == 0:
+    pieces = connected(~dilated(~free, rounds))
+    if len(pieces.sizes) == 0:
+        pieces, rounds = connected(free), 0
+    if len(pieces.sizes) == 0:
         return
-    largest = 1 + int(np.bincount(labels.ravel())[1:].argmax())
-    reached = np.asarray(ndimage.binary_dilation(labels == largest, around, rounds + 1, mask=free), np.bool_)
-    tsdf.distance[free & ~reached] = -1.0
-    tsdf.surface_seen[free & ~reached] = False
+    inside = np.zeros(free.shape, np.bool_)
+    pieces.paint(np.arange(len(pieces.sizes)) == pieces.sizes.argmax(), inside, True)
+    pockets = free & ~reached(inside, free, rounds + 1)
+    tsdf.distance[pockets] = -1.0
+    tsdf.surface_seen[pockets] = False

@@ -87,6 +87,35 @@ def render(
     return RenderedViews(color.clamp(0, 1), depth, alpha, median_depth)
 
 
+@torch.no_grad()
+def surface_index(gaussians: Gaussians, cameras: Cameras, *, near: float = 0.05, far: float = 500.0) -> torch.Tensor:
+    """Which Gaussian takes each ray past half its coverage, -1 where none does, shape ``(C, H, W)``, long.
+
+    Drawn on the device of the Gaussians, and there afterwards; arguments as for ``render``, which are not checked here.
+
+    Raises:
+        MissingDependencyError: The kernels for a GPU have to be built and there is no nvcc, see ``draws_on``.
+    """
+    if gaussians.means.is_cuda:
+        from omni_gen3d.render.gpu.draw import draw_gaussians
+        from omni_gen3d.render.gpu.library import library_for
+
+        library, wanted, black = library_for(gaussians.means.device), ("splat_index",), (0.0, 0.0, 0.0)
+        return draw_gaussians(library, gaussians, cameras, wanted, background=black, near=near, far=far)["splat_index"]
+    from omni_gen3d.render import cpu
+
+    return cpu.surface_index(gaussians, cameras, near, far)
+
+
+def draws_on(device: torch.device) -> bool:
+    """Whether Gaussians can be drawn where they are: on a GPU the kernels have to be there, or nvcc to build them."""
+    if device.type != "cuda":
+        return True
+    from omni_gen3d.render.gpu.library import available
+
+    return available(device)
+
+
 def _expect_cameras(cameras: Cameras) -> None:
     if max(cameras.width, cameras.height) > MAX_SIDE:
         raise InputError(f"image size is {cameras.width}x{cameras.height}; at most {MAX_SIDE} pixels a side.")

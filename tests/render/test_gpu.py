@@ -11,7 +11,7 @@ import torch
 
 from omni_gen3d import geometry
 from omni_gen3d.errors import InputError, MissingDependencyError
-from omni_gen3d.render import render
+from omni_gen3d.render import draws_on, render, surface_index
 from omni_gen3d.render.aovs import AOVS
 from omni_gen3d.render.cpu import PlacedSplats, SplatArrays, View, draw_splats
 from omni_gen3d.render.delegate import SplatRenderDelegate
@@ -132,6 +132,17 @@ def test_crowded_tiles_are_sorted_in_slabs(machine) -> None:
     assert psnr(found["alpha"], expected.alpha) >= 60
 
 
+def test_the_surface_is_of_the_gaussians_as_given(machine) -> None:
+    """Which of the given Gaussians a pixel shows is what the cpu backend says, but for a pixel in a hundred."""
+    scene, views = cloud(900, 0), cameras([[3.5, 0.5, 0.8], [0.3, 3.0, -0.5]])
+    expected = surface_index(scene, views)
+    here, black = scene.to(machine.device), (0.0, 0.0, 0.0)
+    seen = draw_gaussians(machine.library, here, views, ("splat_index",), background=black, near=0.05, far=500.0)
+    assert expected.dtype == seen["splat_index"].dtype == torch.int64
+    assert (seen["splat_index"].cpu() == expected).float().mean() >= 0.99
+    assert len(expected.unique()) > 100 and (expected == -1).any()
+
+
 def test_a_missing_compiler_is_named_with_what_to_do(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     """Without nvcc the cuda backend says what it lacks, and leaves nothing in the cache."""
     monkeypatch.setenv("PATH", str(tmp_path))
@@ -140,6 +151,12 @@ def test_a_missing_compiler_is_named_with_what_to_do(monkeypatch: pytest.MonkeyP
     with pytest.raises(MissingDependencyError, match=r"finds no nvcc.*CUDA_HOME"):
         build("sm_90")
     assert not (tmp_path / "cache").exists()
+    monkeypatch.setattr(torch.cuda, "get_device_capability", lambda device: (9, 0))
+    assert draws_on(torch.device("cpu")) and not draws_on(torch.device("cuda"))
+    compiler = tmp_path / "bin" / "nvcc"
+    compiler.parent.mkdir()
+    compiler.touch(0o755)
+    assert draws_on(torch.device("cuda"))
 
 
 def draw(machine, gaussians: Gaussians, views: Cameras, detail: float = 0.0) -> dict[str, torch.Tensor]:

@@ -20,7 +20,7 @@ _BLOCKS = 4096
 _SPARE = 1.25
 
 _CHANNELS = {"color": 3, "normal": 3, "motion": 2}
-_IDS = ("prim_id", "instance_id", "semantic_id")
+_IDS = ("prim_id", "instance_id", "semantic_id", "splat_index")
 
 
 @dataclass

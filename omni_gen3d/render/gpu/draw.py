@@ -30,12 +30,20 @@ def draw_gaussians(
     far: float,
     detail: float = 0.0,
 ) -> dict[str, torch.Tensor]:
-    """Pictures of ``batch.draw_batch`` on the device of the Gaussians; ``detail`` in pixels, 0 draws every one."""
+    """Pictures of ``batch.draw_batch`` on the device of the Gaussians; ``detail`` in pixels, 0 draws every one.
+
+    ``splat_index`` is in the order of the Gaussians; what is merged has none, so that it goes with ``detail`` 0 alone.
+    """
     device = gaussians.means.device
-    resident = ResidentSplats.of(group_splats(gaussians, merge=detail > 0))
+    grouped = group_splats(gaussians, merge=detail > 0)
+    resident = ResidentSplats.of(grouped)
     placed = SplatsAt(resident, _STILL, _STILL, (1.0, 1.0, 1.0), Tags(0, 0, 1))
     scene = Scene([SceneWorld([placed], None, None, HEADLIGHT)], device)
     rows = camera_rows(cameras.world_to_camera.to(device), cameras.intrinsics.to(device), near, far)
     worlds = torch.zeros(len(rows), dtype=torch.int32, device=device)
     size = (cameras.width, cameras.height)
-    return draw_batch(library, scene, rows, worlds, size, wanted, background=background, pixels=detail)
+    pictures = draw_batch(library, scene, rows, worlds, size, wanted, background=background, pixels=detail)
+    if "splat_index" in pictures:
+        along_curve = pictures["splat_index"].long()
+        pictures["splat_index"] = torch.where(along_curve >= 0, grouped.order[along_curve.clamp(min=0)], -1)
+    return pictures

@@ -102,13 +102,15 @@ def library_for(device: torch.device) -> Library:
     return Library(build(f"sm_{major}{minor}"))
 
 
+def available(device: torch.device) -> bool:
+    """Whether ``library_for`` has a library for a CUDA device, or a compiler to build one."""
+    major, minor = torch.cuda.get_device_capability(device)
+    return _built(f"sm_{major}{minor}").exists() or _compiler() is not None
+
+
 def build(architecture: str) -> Path:
-    """Path of the library for an architecture, ``sm_90`` for example."""
-    digest = hashlib.sha256(architecture.encode())
-    for source in sorted(SOURCES.glob("*.cu*")):
-        digest.update(source.read_bytes())
-    home = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
-    built = home / "omni_gen3d" / "kernels" / f"render-{architecture}-{digest.hexdigest()[:16]}.so"
+    """Path of the library for an architecture, ``sm_90`` for example, built where it is not there."""
+    built = _built(architecture)
     if built.exists():
         return built
     compiler = find_compiler()
@@ -123,9 +125,21 @@ def build(architecture: str) -> Path:
     return built
 
 
-def find_compiler() -> str:
+def _built(architecture: str) -> Path:
+    digest = hashlib.sha256(architecture.encode())
+    for source in sorted(SOURCES.glob("*.cu*")):
+        digest.update(source.read_bytes())
+    home = Path(os.environ.get("XDG_CACHE_HOME", "") or Path.home() / ".cache")
+    return home / "omni_gen3d" / "kernels" / f"render-{architecture}-{digest.hexdigest()[:16]}.so"
+
+
+def _compiler() -> str | None:
     home = os.environ.get("CUDA_HOME") or os.environ.get("CUDA_PATH") or "/usr/local/cuda"
-    found = shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
+    return shutil.which("nvcc") or shutil.which("nvcc", path=str(Path(home) / "bin"))
+
+
+def find_compiler() -> str:
+    found = _compiler()
     if found is None:
         raise MissingDependencyError(
             "the cuda backend compiles its kernels at first use and finds no nvcc; install the CUDA toolkit, or set "

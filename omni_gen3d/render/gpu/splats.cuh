@@ -440,6 +440,7 @@ __global__ void resolve(Call call) {
     const unsigned surface = call.surfaces[pixel];
     Hit hit = {};
     hit.prim = hit.instance = -1;
+    int splat = -1;
     float behind[3] = {call.background[0], call.background[1], call.background[2]};
     if (nearest != ~0ull) {
         hit = shade(world.solid, world, lens, (int)(nearest & 0xffffffffu), stop, x, y, behind);
@@ -448,7 +449,8 @@ __global__ void resolve(Call call) {
     if (surface != ~0u) {
         const Item item = call.items[(long long)camera * call.max_entries + surface / GROUP];
         const SplatInstance& set = world.splats[item.instance];
-        const Gaussian g = read_gaussian(set.shapes, item.first + surface % GROUP);
+        splat = item.first + surface % GROUP;
+        const Gaussian g = read_gaussian(set.shapes, splat);
         const Placed& at = call.placed[(long long)camera * call.max_splats + item.instance];
         const float* m = at.to_camera;
         float normal[3];
@@ -479,6 +481,7 @@ __global__ void resolve(Call call) {
     if (out.instance) out.instance[pixel] = hit.instance;
     if (out.semantic) out.semantic[pixel] = hit.semantic;
     if (out.median) out.median[pixel] = hit.median;
+    if (out.splat) out.splat[pixel] = splat;
     if (out.expected) out.expected[pixel] = light.w < 1 ? call.expected[pixel] / (1 - light.w) : 0;
     if (out.motion) motion(lens, call.earlier ? call.earlier + camera : nullptr, hit, x, y, column, row, out.motion + 2 * pixel);
 }

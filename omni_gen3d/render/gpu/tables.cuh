@@ -106,6 +106,7 @@ struct Pictures {
     float* motion;
     float* median;
     float* expected;
+    int* splat;
 };
 
 struct Call {

@@ -89,6 +89,7 @@ PICTURES = _layout(
             "motion",
             "median_depth",
             "expected_depth",
+            "splat_index",
         )
     )
 )
