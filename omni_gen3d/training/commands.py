@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import json
 from dataclasses import replace
-from importlib.resources import files
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -33,6 +32,12 @@ Objects = Annotated[Path | None, typer.Option(metavar="DIR", help="Mix in rooms 
 TokenizerFolder = Annotated[Path, typer.Option("--tokenizer", help="Trained tokenizer.")]
 DepthFolder = Annotated[Path, typer.Option("--depth", help="Trained depth network.")]
 DiffusionFolder = Annotated[Path, typer.Option("--diffusion", help="Trained diffusion network.")]
+
+DeviceOption = Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")]
+Weights = Annotated[
+    Path | None,
+    typer.Option(metavar="FOLDER", help="Holds tokenizer, depth, diffusion, decoder. [default: the shipped ones]"),
+]
 
 
 def _config(
@@ -176,11 +181,8 @@ def fetch_assets(
 @reported
 def mini(
     scenes: Annotated[int, typer.Option(metavar="N", help="From text, and as many from pictures; or films.")] = 64,
-    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Holds tokenizer, depth, diffusion, decoder. [default: the shipped ones]"),
-    ] = None,
+    device: DeviceOption = Device.auto,
+    weights: Weights = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Other weights, measured on the same worlds beside these.")
     ] = None,
@@ -201,7 +203,7 @@ def mini(
 
     if dynamic and worlds:
         raise InputError("--dynamic and --worlds measure different things; give one of them.")
-    folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
+    folder = _folder(weights)
     if worlds:
         from omni_gen3d.training.evaluation_worlds import evaluate_worlds
 
@@ -232,10 +234,8 @@ def photos(
     pairs: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Rectified pairs besides the garage; see fetch-assets.")
     ] = None,
-    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
-    weights: Annotated[
-        Path | None, typer.Option(metavar="FOLDER", help="Holds depth and the others. [default: the shipped ones]")
-    ] = None,
+    device: DeviceOption = Device.auto,
+    weights: Weights = None,
     against: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Other weights, measured beside.")] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the noise.")] = 0,
     out: Annotated[
@@ -246,8 +246,7 @@ def photos(
     """Measure depth on real photographs. Exit code 0 only if all checks hold, 1 if one fails."""
     from omni_gen3d.training.evaluation_photos import evaluate_photos
 
-    folder = Path(str(files("omni_gen3d"))) / "weights" if weights is None else weights
-    result = evaluate_photos(folder, pick_device(device), folder=pairs, against=against, out=out, seed=seed)
+    result = evaluate_photos(_folder(weights), pick_device(device), folder=pairs, against=against, out=out, seed=seed)
     if as_json:
         typer.echo(json.dumps(result))
     else:
@@ -267,23 +266,26 @@ def photos(
 def sheet(
     out: Annotated[Path, typer.Option(metavar="FOLDER", help="For the sheets; rows that lie there are kept.")],
     prompts: Annotated[int, typer.Option(metavar="N", help="The first captions of held-out worlds.")] = 16,
-    device: Annotated[Device, typer.Option(help="Where the networks run; auto takes cuda if there.")] = Device.auto,
-    weights: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Holds tokenizer, depth, diffusion, decoder. [default: the shipped ones]"),
-    ] = None,
+    device: DeviceOption = Device.auto,
+    weights: Weights = None,
     against: Annotated[
         Path | None, typer.Option(metavar="FOLDER", help="Other weights, whose rows stand above these.")
     ] = None,
     seed: Annotated[int, typer.Option(metavar="N", help="Of worlds and noise.")] = 0,
 ) -> None:
     """Render four views of scenes from held-out prompts, to look at. Some 15 s a row on a CPU; resumable."""
-    from omni_gen3d.config import PACKAGED_WEIGHTS
     from omni_gen3d.training.evaluation_sheet import write_sheets
 
-    folder = PACKAGED_WEIGHTS if weights is None else weights
-    for path in write_sheets(folder, prompts, pick_device(device), out, seed, against=against, report=tell):
+    place = pick_device(device)
+    for path in write_sheets(_folder(weights), prompts, place, out, seed, against=against, report=tell):
         typer.echo(path)
+
+
+def _folder(weights: Path | None) -> Path:
+    """Of the shipped weights where no other is given."""
+    from omni_gen3d.config import PACKAGED_WEIGHTS
+
+    return PACKAGED_WEIGHTS if weights is None else weights
 
 
 def _print_evaluation(result: dict[str, Any]) -> None:
