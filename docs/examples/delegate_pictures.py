@@ -13,7 +13,8 @@ from pxr import Usd
 from omni_gen3d.envs.applying import apply_to_cameras, apply_to_stage
 from omni_gen3d.envs.entry import entry_of_folder
 from omni_gen3d.envs.eyes import RobotCamera
-from omni_gen3d.envs.randomize import CameraRanges, LightRanges, PlacementRanges, Randomization, Range, draw
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import CameraRanges, LightRanges, PlacementRanges, Randomization, Range
 from omni_gen3d.render.delegate import SplatRenderDelegate
 from omni_gen3d.render.picture import color_to_image
 

@@ -6,7 +6,7 @@ python docs/examples/gym_nav.py          # those of $OMNI_GEN3D_HOME
 import numpy as np
 
 from omni_gen3d.envs.nav import Gen3DNavEnv
-from omni_gen3d.envs.randomize import AppearanceRanges, Randomization, Range
+from omni_gen3d.envs.ranges import AppearanceRanges, Randomization, Range
 from omni_gen3d.envs.registry import Registry
 
 LOOKS = Randomization(appearance=AppearanceRanges(exposure=Range(-0.5, 0.5), hue=Range(-0.3, 0.3)))

@@ -7,7 +7,7 @@ import gymnasium
 import torch
 
 import omni_gen3d.envs.isaaclab as lab
-from omni_gen3d.envs.randomize import AppearanceRanges, Randomization, Range
+from omni_gen3d.envs.ranges import AppearanceRanges, Randomization, Range
 from omni_gen3d.envs.registry import Registry
 
 LOOKS = Randomization(appearance=AppearanceRanges(exposure=Range(-0.5, 0.5), hue=Range(-0.3, 0.3)))

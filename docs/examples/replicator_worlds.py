@@ -3,7 +3,7 @@
 python docs/examples/replicator_worlds.py       # those of $OMNI_GEN3D_HOME; in Isaac Sim: Window > Script Editor
 """
 
-from omni_gen3d.envs.randomize import AppearanceRanges, ContactRanges, LightRanges, Randomization, Range
+from omni_gen3d.envs.ranges import AppearanceRanges, ContactRanges, LightRanges, Randomization, Range
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.envs.replicator import Series, register
 from omni_gen3d.errors import InputError

@@ -10,7 +10,8 @@ from pxr import Usd
 
 from omni_gen3d.envs.applying import apply_to_stage
 from omni_gen3d.envs.entry import entry_of_folder
-from omni_gen3d.envs.randomize import AppearanceRanges, ContactRanges, PlacementRanges, Randomization, Range, draw
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import AppearanceRanges, ContactRanges, PlacementRanges, Randomization, Range
 
 RANGES = Randomization(
     appearance=AppearanceRanges(exposure=Range(-1, 0.5), hue=Range(-0.2, 0.2)),

@@ -13,13 +13,12 @@ import importlib.util
 import math
 import multiprocessing
 import os
-import queue
 import sys
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
 from dataclasses import asdict, dataclass, replace
+from multiprocessing.connection import Connection, wait
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 import torch
@@ -28,14 +27,7 @@ from omni_gen3d.bench.nav_drivers import drive_at_random, follow_map, head_on, s
 from omni_gen3d.bench.nav_learning import Plan, Point, learn
 from omni_gen3d.bench.nav_worlds import training_worlds
 from omni_gen3d.bench.report import Check, Findings, Report, Value, cpu_name
-from omni_gen3d.envs.randomize import (
-    AppearanceRanges,
-    CameraRanges,
-    ContactRanges,
-    PlacementRanges,
-    Randomization,
-    Range,
-)
+from omni_gen3d.envs.ranges import AppearanceRanges, CameraRanges, ContactRanges, PlacementRanges, Randomization, Range
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import InputError
 
@@ -141,48 +133,64 @@ def side_by_side(lessons: dict[str, Lesson], tested: Callable[[str, Point], None
     """Success of each policy in each test, all learned at once, in a process each with its share of the cores.
 
     A step is a hundred small calls one after the other: one process alone leaves cores, and a GPU, idle.
+
+    Args:
+        lessons: What each policy learns.
+        tested: Told each policy's name and its success meanwhile.
+
+    Raises:
+        InputError: What one process met with; the others are ended.
+        EOFError: A process was killed.
     """
     context = multiprocessing.get_context("spawn")
-    told = context.Queue()
     cores = max(1, len(os.sched_getaffinity(0)) // len(lessons))
-    with ProcessPoolExecutor(len(lessons), context, initializer=_begin, initargs=(told, cores)) as pool:
-        taught = {name: pool.submit(_teach, name, lesson) for name, lesson in lessons.items()}
-        while not all(one.done() for one in taught.values()) or not told.empty():
-            with contextlib.suppress(queue.Empty):
-                tested(*told.get(timeout=1))
-            for one in taught.values():
-                if one.done():
-                    one.result()  # an error in one ends all
-        return {name: one.result() for name, one in taught.items()}
+    names, processes, successes = {}, [], {}
+    try:
+        for name, lesson in lessons.items():
+            told, teller = context.Pipe(duplex=False)
+            process = context.Process(target=_teach, args=(lesson, cores, teller), daemon=True)
+            process.start()
+            teller.close()
+            names[told] = name
+            processes.append(process)
+        while len(successes) < len(lessons):
+            for told in wait([told for told, name in names.items() if name not in successes]):
+                news = told.recv()  # type: ignore[union-attr]
+                if isinstance(news, InputError):
+                    raise news
+                if isinstance(news, Point):
+                    tested(names[told], news)
+                else:
+                    successes[names[told]] = news
+    finally:
+        for process in processes:
+            process.terminate()
+            process.join()
+    return {name: successes[name] for name in lessons}
 
 
-_told: Any = None
-
-
-def _begin(told: Any, cores: int) -> None:
-    """In a process of ``side_by_side``: where it tells, and how many cores are its own."""
+def _teach(lesson: Lesson, cores: int, teller: Connection) -> None:
+    """In a process of its own: tell each point of the curve, then the successes in all tests."""
     import numba
 
-    global _told
-    _told = told
-    torch.set_num_threads(min(cores, torch.get_num_threads()))
-    numba.set_num_threads(min(cores, numba.get_num_threads()))
-
-
-def _teach(name: str, lesson: Lesson) -> dict[str, float]:
     from omni_gen3d.envs.nav import Gen3DNavEnv
 
+    torch.set_num_threads(min(cores, torch.get_num_threads()))
+    numba.set_num_threads(min(cores, numba.get_num_threads()))
     plan = lesson.plan
 
     def opened(worlds: Sequence[Entry], robots: int, ranges: Randomization) -> Gen3DNavEnv:
         return Gen3DNavEnv(worlds, robots, task=lesson.task, randomization=ranges, device=lesson.device, tensors=True)
 
-    with contextlib.redirect_stdout(sys.stderr):  # Newton and rsl-rl tell of themselves there
-        env = opened(lesson.train, plan.envs, lesson.ranges)
-        curve = opened(lesson.heldout, plan.curve_envs, AS_GENERATED)
-        act = learn(env, curve, plan, seed=lesson.seed, tested=lambda point: _told.put((name, point)))
-        tests = _tests(lesson.heldout, plan, lesson.task, lesson.device)
-        return {name: success_rate(test, act) for name, test in {**tests, "train": env}.items()}
+    try:
+        with contextlib.redirect_stdout(sys.stderr):  # Newton and rsl-rl tell of themselves there
+            env = opened(lesson.train, plan.envs, lesson.ranges)
+            curve = opened(lesson.heldout, plan.curve_envs, AS_GENERATED)
+            act = learn(env, curve, plan, seed=lesson.seed, tested=teller.send)
+            tests = _tests(lesson.heldout, plan, lesson.task, lesson.device)
+            teller.send({name: success_rate(test, act) for name, test in {**tests, "train": env}.items()})
+    except InputError as error:
+        teller.send(error)
 
 
 def _tests(heldout: Sequence[Entry], plan: Plan, task: NavTask, device: str) -> dict[str, Gen3DNavEnv]:
@@ -227,6 +235,8 @@ def draw_curves(curves: dict[str, list[Point]], rows: Sequence[dict[str, Value]]
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.add_subplot()
     for name, curve in curves.items():
+        if not curve:
+            continue
         label = f"{name} ({curve[-1].seconds:.0f} s)"
         axes.plot([p.steps for p in curve], [100 * p.heldout for p in curve], marker="o", markersize=3, label=label)
     for row, style in zip(rows, ("--", ":", "-."), strict=False):

@@ -12,7 +12,8 @@ import numpy as np
 
 from omni_gen3d.envs.courses import Course
 from omni_gen3d.envs.entry import Entry, Pose
-from omni_gen3d.envs.randomize import Randomization, draw_among, draw_clutter, eligible
+from omni_gen3d.envs.randomize import draw_among, draw_clutter, eligible
+from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.envs.sample import Sample, Thing
 from omni_gen3d.errors import InputError
 

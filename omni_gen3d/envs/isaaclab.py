@@ -45,7 +45,8 @@ from omni_gen3d.envs.isaaclab_goals import (
 )
 from omni_gen3d.envs.newton import join_parts
 from omni_gen3d.envs.plain import from_plain, to_plain
-from omni_gen3d.envs.randomize import Randomization, draw
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.types import ProxyPart
 from omni_gen3d.usd import read_environment

@@ -24,7 +24,8 @@ from omni_gen3d.envs.episodes import Episode, EpisodeSource
 from omni_gen3d.envs.eyes import Eyes, RobotCamera, sent
 from omni_gen3d.envs.newton import join_parts
 from omni_gen3d.envs.occupancy import occupancy_map
-from omni_gen3d.envs.randomize import Randomization, pool_of
+from omni_gen3d.envs.randomize import pool_of
+from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.envs.robots import RobotBody, Robots
 from omni_gen3d.envs.sample import Sample
 from omni_gen3d.errors import InputError

@@ -9,7 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
-from omni_gen3d.envs.randomize import Randomization, draw_among, eligible, pool_of
+from omni_gen3d.envs.randomize import draw_among, eligible, pool_of
+from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.errors import InputError
 
 if TYPE_CHECKING:

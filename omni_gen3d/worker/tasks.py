@@ -17,7 +17,7 @@ from omni_gen3d.request import Collision, Device, Extent, check_extent
 from omni_gen3d.worker.protocol import VIDEO_SUFFIXES
 
 if TYPE_CHECKING:
-    from omni_gen3d.envs.randomize import Randomization
+    from omni_gen3d.envs.ranges import Randomization
     from omni_gen3d.envs.registry import Registry
     from omni_gen3d.finishing import GeneratedEnvironment
     from omni_gen3d.worker.serving import Job
@@ -161,7 +161,8 @@ def vary_environment(values: dict[str, Any], job: Job) -> dict[str, Any]:
     """Draw a sample of an environment and write what it changes as a layer over its ``/World``."""
     from omni_gen3d.envs.applying import apply_to_stage
     from omni_gen3d.envs.entry import entry_of_folder
-    from omni_gen3d.envs.randomize import draw, load_randomization, pool_of
+    from omni_gen3d.envs.randomize import draw, pool_of
+    from omni_gen3d.envs.ranges import load_randomization
     from omni_gen3d.usd.root_layer import select_variants
     from omni_gen3d.usd.stage import open_stage
     from omni_gen3d.usd.target import ROOT_NAME
@@ -183,7 +184,7 @@ def vary_environment(values: dict[str, Any], job: Job) -> dict[str, Any]:
 
 def _usual_ranges() -> Randomization:
     """Other light and other friction; the scene stays where it is, under the robot."""
-    from omni_gen3d.envs.randomize import AppearanceRanges, ContactRanges, Randomization, Range
+    from omni_gen3d.envs.ranges import AppearanceRanges, ContactRanges, Randomization, Range
 
     return Randomization(
         appearance=AppearanceRanges(

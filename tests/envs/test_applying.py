@@ -12,7 +12,8 @@ import pytest
 import torch
 
 from omni_gen3d.envs.applying import apply_to_cameras, apply_to_gaussians, color_change
-from omni_gen3d.envs.randomize import Randomization, draw
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.envs.sample import Appearance, CameraChange, Placement, Sample
 from omni_gen3d.errors import InputError

@@ -17,7 +17,8 @@ from pxr import Usd, UsdGeom, UsdPhysics, UsdSemantics
 from omni_gen3d.envs.applying import apply_to_stage
 from omni_gen3d.envs.clutter import Pool, strew
 from omni_gen3d.envs.entry import Entry
-from omni_gen3d.envs.randomize import ClutterRanges, LightRanges, Randomization, Range, draw, load_randomization
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import ClutterRanges, LightRanges, Randomization, Range, load_randomization
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.envs.sample import Sample, Thing
 from omni_gen3d.errors import InputError

@@ -14,14 +14,7 @@ from omni_gen3d.envs.applying import apply_to_cameras, apply_to_gaussians
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.eyes import RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
-from omni_gen3d.envs.randomize import (
-    AppearanceRanges,
-    CameraRanges,
-    ContactRanges,
-    PlacementRanges,
-    Randomization,
-    Range,
-)
+from omni_gen3d.envs.ranges import AppearanceRanges, CameraRanges, ContactRanges, PlacementRanges, Randomization, Range
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import transform_cameras
 from omni_gen3d.render.delegate import SplatRenderDelegate

@@ -20,7 +20,7 @@ from omni_gen3d.envs.entry import Entry, Pose
 from omni_gen3d.envs.eyes import RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
 from omni_gen3d.envs.occupancy import FREE, UNKNOWN, OccupancyMap
-from omni_gen3d.envs.randomize import (
+from omni_gen3d.envs.ranges import (
     AppearanceRanges,
     CameraRanges,
     ClutterRanges,

@@ -12,7 +12,8 @@ import warp as wp
 
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.newton import add_environment, read_for_newton
-from omni_gen3d.envs.randomize import ContactRanges, PlacementRanges, Randomization, Range, draw
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import ContactRanges, PlacementRanges, Randomization, Range
 from omni_gen3d.envs.sample import Appearance
 from omni_gen3d.errors import InputError
 

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from omni_gen3d.envs.entry import Description, Filter, Pose
-from omni_gen3d.envs.randomize import (
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import (
     AppearanceRanges,
     CameraRanges,
     ContactRanges,
@@ -20,7 +21,6 @@ from omni_gen3d.envs.randomize import (
     PlacementRanges,
     Randomization,
     Range,
-    draw,
     load_randomization,
 )
 from omni_gen3d.envs.sample import Appearance, CameraChange, Motion, Placement, Sample

@@ -14,7 +14,7 @@ from pxr import Usd, UsdGeom
 from omni_gen3d.envs import replicator
 from omni_gen3d.envs.applying import apply_to_stage
 from omni_gen3d.envs.entry import Entry
-from omni_gen3d.envs.randomize import AppearanceRanges, ContactRanges, PlacementRanges, Randomization, Range
+from omni_gen3d.envs.ranges import AppearanceRanges, ContactRanges, PlacementRanges, Randomization, Range
 from omni_gen3d.envs.replicator import NODE_TYPE, Series, register
 from omni_gen3d.envs.sample import Sample
 from omni_gen3d.errors import InputError

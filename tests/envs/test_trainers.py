@@ -15,7 +15,8 @@ from omni_gen3d.bench.nav_learning import ppo_config
 from omni_gen3d.envs.entry import Entry
 from omni_gen3d.envs.eyes import Eyes, RobotCamera
 from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
-from omni_gen3d.envs.randomize import Randomization, draw
+from omni_gen3d.envs.randomize import draw
+from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.envs.rsl_rl import RslRlNavEnv, groups_of, mirrored
 from omni_gen3d.envs.stable_baselines import Sb3NavEnv

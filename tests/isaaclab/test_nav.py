@@ -15,7 +15,7 @@ import torch
 
 import omni_gen3d.envs.isaaclab as lab
 from omni_gen3d.envs.entry import Filter
-from omni_gen3d.envs.randomize import AppearanceRanges, Randomization, Range
+from omni_gen3d.envs.ranges import AppearanceRanges, Randomization, Range
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.geometry import intrinsics_from_fov, look_at, rgb_to_sh_dc
 from omni_gen3d.types import (

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omni_gen3d.envs.randomize import AppearanceRanges, Randomization, Range
+from omni_gen3d.envs.ranges import AppearanceRanges, Randomization, Range
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.envs.replicator import Series, register
 from omni_gen3d.errors import InputError
