@@ -120,3 +120,11 @@ def convex_hull(points: np.ndarray) -> TriMesh | None:
     inwards = (np.cross(b - a, c - a) * hull.equations[:, :3]).sum(1) < 0
     faces[inwards] = faces[inwards][:, ::-1]
     return TriMesh(vertices.astype(np.float32), faces.astype(np.int32))
+
+
+def in_hull(hull: TriMesh, points: np.ndarray, depth: float = 0.0) -> np.ndarray:
+    """Whether points lie behind every face of a convex mesh, by at least ``depth`` [m], shape ``(N,)``."""
+    a, b, c = (hull.vertices[hull.faces[:, corner]].astype(np.float64) for corner in range(3))
+    normals = np.cross(b - a, c - a)
+    offsets = (normals * a).sum(1) - depth * np.linalg.norm(normals, axis=1)
+    return (points @ normals.T <= offsets + 1e-9).all(1)

@@ -12,6 +12,7 @@ from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.motion.film import join_films
 from omni_gen3d.motion.rigid import rigid_part
 from omni_gen3d.motion.split import Split, split_sequence
+from omni_gen3d.motion.sweeping import clear_way
 from omni_gen3d.motion.tracks import find_tracks, link_length
 from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence, MovingPart
 
@@ -61,8 +62,9 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
             parts.append(part)
     # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
+    static = _everywhere([window.static for window in windows]) if camera_moves else windows[0].static
     return DynamicScene(
-        static=_everywhere([window.static for window in windows]) if camera_moves else windows[0].static,
+        static=clear_way(static, parts),
         parts=tuple(parts),
         residual=residual if any(map(len, residual)) else None,
         frames_per_second=frames_per_second,

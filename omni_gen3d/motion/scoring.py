@@ -9,7 +9,7 @@ import numpy as np
 from scipy.optimize import linear_sum_assignment
 
 from omni_gen3d.mesh.bvh import FaceTree
-from omni_gen3d.mesh.convex import convex_hull
+from omni_gen3d.mesh.convex import convex_hull, in_hull
 from omni_gen3d.mesh.ground_truth import is_inside
 from omni_gen3d.types import MovingPart, TriMesh
 
@@ -111,7 +111,7 @@ class _Proxy:
 
     def holds(self, points: np.ndarray) -> np.ndarray:
         """Whether points in the part's frame lie in any of the hulls, ``(M,)``."""
-        return np.any([_in_hull(hull, points) for hull in self.hulls], axis=0)
+        return np.any([in_hull(hull, points) for hull in self.hulls], axis=0)
 
 
 class _Solid:
@@ -121,7 +121,7 @@ class _Solid:
         self.to_world, self.corners = mover.to_world, mover.mesh.vertices.astype(np.float64)
         points, self.cell = _grid(self.corners.min(0), self.corners.max(0))
         hull = convex_hull(self.corners)
-        self.points = points if hull is None else points[_in_hull(hull, points)]
+        self.points = points if hull is None else points[in_hull(hull, points)]
         self.solid = is_inside(FaceTree.of(mover.mesh), self.points)
 
 
@@ -157,10 +157,3 @@ def _grid(low: np.ndarray, high: np.ndarray) -> tuple[np.ndarray, float]:
     axes = [np.linspace(a, b, n, endpoint=False) + (b - a) / n / 2 for a, b, n in zip(low, high, counts, strict=True)]
     cell = float(np.prod(np.maximum(high - low, 1e-9) / counts))
     return np.stack(np.meshgrid(*axes, indexing="ij"), -1).reshape(-1, 3), cell
-
-
-def _in_hull(hull: TriMesh, points: np.ndarray) -> np.ndarray:
-    """Whether points lie behind every face of a convex mesh, ``(M,)``."""
-    a, b, c = (hull.vertices[hull.faces[:, corner]].astype(np.float64) for corner in range(3))
-    normals = np.cross(b - a, c - a)
-    return (points @ normals.T <= (normals * a).sum(1) + 1e-9).all(1)

@@ -1,4 +1,4 @@
-"""Where moving parts pass: no place for a robot to start."""
+"""Where moving parts pass nothing stands, and no robot starts."""
 
 from __future__ import annotations
 
@@ -6,8 +6,33 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 import numpy as np
+import torch
 
-from omni_gen3d.types import CollisionProxy, MovingPart, SpawnPose
+from omni_gen3d.mesh.convex import in_hull
+from omni_gen3d.types import CollisionProxy, Gaussians, MovingPart, SpawnPose
+
+# So far inside of a part no floor and no neighbour is mistaken for what it drives through [m].
+_DEEP_M = 0.05
+
+
+def clear_way(static: Gaussians, parts: Sequence[MovingPart]) -> Gaussians:
+    """What stands still, without what a part would drive through.
+
+    The end of a way that leads away from the camera is hidden by what moves there, or shown with the same colours all
+    along: no picture tells that it is empty, and a decoder leaves a copy of the thing there. The way itself tells.
+
+    Args:
+        static: In the world.
+        parts: In the same world.
+    """
+    points = static.means.numpy().astype(np.float64)
+    clear = np.ones(len(points), np.bool_)
+    for part in parts:
+        for matrix in part.to_world[part.present]:
+            local = (points - matrix[:3, 3]) @ matrix[:3, :3]
+            for hull in part.hulls:
+                clear &= ~in_hull(hull, local, _DEEP_M)
+    return static if clear.all() else static[torch.from_numpy(np.flatnonzero(clear))]
 
 
 def clear_spawn_poses(proxy: CollisionProxy, parts: Sequence[MovingPart], robot_radius: float) -> CollisionProxy:
