@@ -62,9 +62,10 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
             parts.append(part)
     # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
-    static = _everywhere([window.static for window in windows]) if camera_moves else windows[0].static
+    # A camera that walks has seen behind what moves; one that stands has not.
+    static = _everywhere([window.static for window in windows]) if camera_moves else clear_way(windows[0].static, parts)
     return DynamicScene(
-        static=clear_way(static, parts),
+        static=static,
         parts=tuple(parts),
         residual=residual if any(map(len, residual)) else None,
         frames_per_second=frames_per_second,
