@@ -46,8 +46,7 @@ def extract_shell(tsdf: Tsdf, max_faces: int) -> tuple[TriMesh, float]:
 
 def _bounds(free: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """First and one past the last voxel of the box around the free ones, a voxel wider to each side."""
-    plan = free.any(2)
-    along = [np.flatnonzero(occupied) for occupied in (plan.any(1), plan.any(0), free.any((0, 1)))]
+    along = [np.flatnonzero(free.any(others)) for others in ((1, 2), (0, 2), (0, 1))]
     return np.maximum([at[0] - 1 for at in along], 0), np.array([at[-1] + 2 for at in along])
 
 
