@@ -234,22 +234,30 @@ def train(
     robots: Annotated[int, typer.Option(min=1, help="That learn at once.")] = 1024,
     test_robots: Annotated[int, typer.Option(min=1, help="Whose first episodes are the test at the end.")] = 1024,
     curve_robots: Annotated[int, typer.Option(min=1, help="Whose are each test in the course of learning.")] = 256,
-    steps: Annotated[int, typer.Option(min=1, help="Of all robots together, for each policy.")] = 3_000_000,
+    rehearsal: Annotated[int, typer.Option(min=1, help="Steps of all robots together without pictures.")] = 3_000_000,
+    steps: Annotated[int, typer.Option(min=2, help="Those after them; a blind policy takes all of both.")] = 2_000_000,
     minutes: Annotated[float, typer.Option(min=0, help="After these a policy stops learning.")] = 10.0,
     seed: Annotated[int, typer.Option(min=0, help="Of networks, episodes and actions.")] = 0,
     plot: Annotated[Path | None, typer.Option(help="Picture of the learning curves to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
-    """PPO by camera in 16 generated worlds, tested in 8 others: randomized, as generated, blind, side by side."""
+    """PPO by camera in 16 generated rooms, tested in 8 others: randomized, as generated, blind, side by side."""
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from omni_gen3d.bench.nav_learning import Plan
     from omni_gen3d.bench.train import bench_train
     from omni_gen3d.envs.registry import Registry
 
     plan = (
-        Plan(train=1, heldout=1, envs=4, steps=256, test_envs=4, curve_envs=4, tests=1)
+        Plan(train=1, heldout=1, envs=4, rehearsal=128, steps=256, test_envs=4, curve_envs=4, tests=1)
         if toy
-        else Plan(envs=robots, test_envs=test_robots, curve_envs=curve_robots, steps=steps, minutes=minutes)
+        else Plan(
+            envs=robots,
+            rehearsal=rehearsal,
+            steps=steps,
+            minutes=minutes,
+            test_envs=test_robots,
+            curve_envs=curve_robots,
+        )
     )
     device_type = pick_device(device).type
     with contextlib.redirect_stdout(sys.stderr):  # Newton and rsl-rl tell of themselves there

@@ -72,7 +72,7 @@ def bench_envs(
     Raises:
         InputError: Newton or Gymnasium is not installed, or there are too few worlds.
     """
-    sources = nav_worlds(registry, 2 if toy else _SOURCES, device=device, report=report)
+    sources = nav_worlds(registry, 2 if toy else _SOURCES, extent="view", device=device, report=report)
     rows: list[dict[str, Value]] = []
     ends = time.monotonic() + 60 * minutes
     with TemporaryDirectory() as folder:

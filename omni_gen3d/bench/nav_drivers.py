@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     from omni_gen3d.envs.nav import Gen3DNavEnv
 
 Act = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+# Drives the robots of one environment through their episodes, one observation after the other.
+Driver = Callable[["Gen3DNavEnv"], Act]
 
 # Of the series of episodes that every driver is tested on.
 _TEST_SEED = 1_000_000

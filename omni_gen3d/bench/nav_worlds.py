@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import itertools
 from collections.abc import Callable
+from typing import Literal
 
 from omni_gen3d.envs.entry import Entry, Filter
 from omni_gen3d.envs.registry import Registry
 from omni_gen3d.errors import InputError
 
-TAG = "bench-nav"
+Extent = Literal["view", "room"]
+TAGS: dict[Extent, str] = {"view": "bench-nav", "room": "bench-nav-rooms"}
 PROMPTS = (
     "a small warehouse with pallets and a concrete floor",
     "a narrow corridor with doors",
@@ -25,13 +27,15 @@ _FIRST_SEED, _NUM_SEEDS = 3, 40
 _ROOMY_M2 = 1.25
 
 
-def nav_worlds(registry: Registry, count: int, *, device: str, report: Callable[[str], None]) -> list[Entry]:
+def nav_worlds(
+    registry: Registry, count: int, *, extent: Extent, device: str, report: Callable[[str], None]
+) -> list[Entry]:
     """The first ``count`` roomy worlds of the series of prompts and seeds; what is missing is generated and registered.
 
     Raises:
         InputError: The library cannot be written, or too few worlds of the series are roomy.
     """
-    known = {(entry.prompt, entry.seed): entry for entry in registry.entries(Filter(tags=(TAG,)))}
+    known = {(entry.prompt, entry.seed): entry for entry in registry.entries(Filter(tags=(TAGS[extent],)))}
     roomy: list[Entry] = []
     for prompt, seed in ((prompt, seed) for seed in range(_FIRST_SEED, _FIRST_SEED + _NUM_SEEDS) for prompt in PROMPTS):
         if len(roomy) == count:
@@ -42,8 +46,8 @@ def nav_worlds(registry: Registry, count: int, *, device: str, report: Callable[
             from omni_gen3d.pipeline import generate
 
             report(f"{len(roomy)} of {count} worlds; generating '{prompt}', seed {seed}")
-            with registry.receiving(tags=[TAG]) as receipt:
-                generate(prompt, out=receipt.folder, seed=seed, device=device)
+            with registry.receiving(tags=[TAGS[extent]]) as receipt:
+                generate(prompt, out=receipt.folder, seed=seed, device=device, extent=extent)
             entry = receipt.entry
         if (entry.scores.get("traversable_area_m2") or 0.0) >= _ROOMY_M2:
             roomy.append(entry)
@@ -53,7 +57,7 @@ def nav_worlds(registry: Registry, count: int, *, device: str, report: Callable[
 def training_worlds(
     registry: Registry, train: int, heldout: int, *, device: str, report: Callable[[str], None]
 ) -> tuple[list[Entry], list[Entry]]:
-    """Worlds to learn in and others for tests: what the library holds out is never learned in.
+    """Rooms to learn in and others for tests: what the library holds out is never learned in.
 
     Where it holds out fewer than wanted, the last of the series are tested in, too, and not learned in.
 
@@ -61,7 +65,7 @@ def training_worlds(
         InputError: See ``nav_worlds``.
     """
     for count in itertools.count(train + heldout):
-        worlds = nav_worlds(registry, count, device=device, report=report)
+        worlds = nav_worlds(registry, count, extent="room", device=device, report=report)
         learned = [entry for entry in worlds if entry.split == "train"][:train]
         if len(learned) == train:
             break

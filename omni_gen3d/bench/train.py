@@ -1,9 +1,9 @@
-"""Reinforcement learning for real: PPO drives robots to goals by camera, in worlds that it has never seen.
+"""Reinforcement learning for real: PPO drives robots to goals by camera, in rooms that it has never seen.
 
 In every episode something stands in the straight line to the goal, so the distance and bearing that a robot is told do
-not suffice. Three policies are trained alike on the same worlds: one blind, one that sees them as they were generated,
+not suffice. Three policies are trained alike on the same rooms: one blind, one that sees them as they were generated,
 one that sees them with looks, lenses, sizes and frictions randomized. Success is counted over the first episode of each
-of many robots, in held-out worlds as they are and randomized.
+of many robots, in held-out rooms as they are and randomized.
 """
 
 from __future__ import annotations
@@ -179,16 +179,19 @@ def _teach(lesson: Lesson, cores: int, teller: Connection) -> None:
     numba.set_num_threads(min(cores, numba.get_num_threads()))
     plan = lesson.plan
 
-    def opened(worlds: Sequence[Entry], robots: int, ranges: Randomization) -> Gen3DNavEnv:
-        return Gen3DNavEnv(worlds, robots, task=lesson.task, randomization=ranges, device=lesson.device, tensors=True)
+    def opened(worlds: Sequence[Entry], robots: int, ranges: Randomization, task: NavTask) -> Gen3DNavEnv:
+        return Gen3DNavEnv(worlds, robots, task=task, randomization=ranges, device=lesson.device, tensors=True)
 
     try:
         with contextlib.redirect_stdout(sys.stderr):  # Newton and rsl-rl tell of themselves there
-            env = opened(lesson.train, plan.envs, lesson.ranges)
-            curve = opened(lesson.heldout, plan.curve_envs, AS_GENERATED)
-            act = learn(env, curve, plan, seed=lesson.seed, tested=teller.send)
+            env = opened(lesson.train, plan.envs, lesson.ranges, lesson.task)
+            curve = opened(lesson.heldout, plan.curve_envs, AS_GENERATED, lesson.task)
+            rehearsal = None
+            if lesson.task.camera is not None:
+                rehearsal = opened(lesson.train, plan.envs, lesson.ranges, replace(lesson.task, camera=None))
+            drive = learn(env, curve, plan, seed=lesson.seed, tested=teller.send, rehearsal=rehearsal)
             tests = _tests(lesson.heldout, plan, lesson.task, lesson.device)
-            teller.send({name: success_rate(test, act) for name, test in {**tests, "train": env}.items()})
+            teller.send({name: success_rate(test, drive(test)) for name, test in {**tests, "train": env}.items()})
     except InputError as error:
         teller.send(error)
 

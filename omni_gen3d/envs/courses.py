@@ -187,8 +187,11 @@ class Ways:
 
     def __init__(self, courses: Sequence[Course], device: torch.device) -> None:
         sizes = [course.distance.size for course in courses]
+        areas = [course.free.size for course in courses]
         self._fields = torch.from_numpy(np.concatenate([course.distance.ravel() for course in courses])).to(device)
         self._first = torch.tensor(np.cumsum([0, *sizes[:-1]]), device=device)
+        self._free = torch.from_numpy(np.concatenate([course.free.ravel() for course in courses])).to(device)
+        self._first_free = torch.tensor(np.cumsum([0, *areas[:-1]]), device=device)
         self._shape = torch.tensor([course.distance.shape[1:] for course in courses], device=device)
         self._origin = torch.tensor([course.origin for course in courses], dtype=torch.float32, device=device)
         self._resolution = torch.tensor([course.resolution for course in courses], dtype=torch.float32, device=device)
@@ -202,9 +205,23 @@ class Ways:
             position: In the environment's frame [m], ``(..., 2)``.
         """
         shape = self._shape[world]
-        cell = ((position - self._origin[world]) / self._resolution[world][..., None]).floor().long()
-        x, y = torch.minimum(cell.clamp(min=0), shape - 1).unbind(-1)
+        x, y = torch.minimum(self._cell(world, position).clamp(min=0), shape - 1).unbind(-1)
         return self._fields[self._first[world] + (goal * shape[..., 0] + x) * shape[..., 1] + y]
+
+    def is_free(self, world: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        """Where a robot's centre can be, in the shape that the arguments broadcast to, bool.
+
+        Args:
+            world: Which course, ``(...)``, int64.
+            position: In the environment's frame [m], ``(..., 2)``.
+        """
+        shape, cell = self._shape[world], self._cell(world, position)
+        inside = ((cell >= 0) & (cell < shape)).all(-1)
+        x, y = torch.minimum(cell.clamp(min=0), shape - 1).unbind(-1)
+        return inside & self._free[self._first_free[world] + x * shape[..., 1] + y]
+
+    def _cell(self, world: torch.Tensor, position: torch.Tensor) -> torch.Tensor:
+        return ((position - self._origin[world]) / self._resolution[world][..., None]).floor().long()
 
 
 def course_or_refuse(course: Course | None, name: str, goal_distance: tuple[float, float]) -> Course:

@@ -33,6 +33,8 @@ from omni_gen3d.request import check_seed, pick_device
 
 # So many episodes are drawn while the device simulates; when more robots end at once, the next step has few that do.
 _AHEAD = 64
+# How finely a clearance is measured: a cell of the map, or two [m].
+_STRIDE_M = 0.1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -302,11 +304,29 @@ class Gen3DNavEnv(VectorEnv):
         Args:
             places: In the placed worlds [m], ``(N, K, 2)``.
         """
+        unplaced = self._unplaced(places)
+        return self._placed[:, :1] * self._ways.length(self._world[:, None], self._goal[:, None], unplaced)
+
+    def clearance(self, bearings: torch.Tensor, reach: float) -> torch.Tensor:
+        """How far each robot could drive straight on [m], ``(N, K)``; what a map knows and no robot is told.
+
+        Args:
+            bearings: From straight ahead to the left [rad], ``(K,)``.
+            reach: At most so far [m].
+        """
+        x, y, yaw = self.pose[:, None, None].unbind(-1)
+        heading = yaw + bearings[:, None]
+        along = torch.arange(1, round(reach / _STRIDE_M) + 1, device=self.device) * _STRIDE_M
+        places = torch.stack([x + along * heading.cos(), y + along * heading.sin()], -1)
+        free = self._ways.is_free(self._world[:, None], self._unplaced(places.flatten(1, 2))).view(places.shape[:-1])
+        return free.cumprod(-1).sum(-1) * _STRIDE_M
+
+    def _unplaced(self, places: torch.Tensor) -> torch.Tensor:
+        """Places of each robot's placed world in its environment's frame [m], both ``(N, K, 2)``."""
         scale, yaw = self._placed[:, None].unbind(-1)
         x, y = (places / scale[..., None]).unbind(-1)
         cos, sin = torch.cos(yaw), torch.sin(yaw)
-        unplaced = torch.stack([cos * x + sin * y, cos * y - sin * x], -1)
-        return scale * self._ways.length(self._world[:, None], self._goal[:, None], unplaced)
+        return torch.stack([cos * x + sin * y, cos * y - sin * x], -1)
 
     # ------------------------------------------------------------------------------------------------ episodes
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -16,16 +17,19 @@ from omni_gen3d.errors import InputError
 class RslRlNavEnv(VecEnv):
     """A view of an environment that was made with ``tensors=True``.
 
-    Observations are groups: ``rgb`` uint8 ``(N, 3, S, S)``, ``depth`` ``(N, 1, S, S)`` where the task has it, and
-    ``state`` ``(N, 5)``.
+    Observations are groups: ``rgb`` uint8 ``(N, 3, S, S)`` and ``depth`` ``(N, 1, S, S)`` where the task has them, and
+    ``state`` ``(N, 5)``; or what ``told`` makes of them.
     """
 
-    def __init__(self, env: Gen3DNavEnv, seed: int = 0) -> None:
+    def __init__(
+        self, env: Gen3DNavEnv, seed: int = 0, told: Callable[[dict[str, torch.Tensor]], TensorDict] | None = None
+    ) -> None:
         """Reset the environment.
 
         Args:
             env: What is seen.
             seed: Of the series of episodes that begins.
+            told: What a policy is told of observations, asked once for those of each step; ``groups_of`` where None.
 
         Raises:
             InputError: The environment hands out numpy arrays.
@@ -37,7 +41,8 @@ class RslRlNavEnv(VecEnv):
         self.max_episode_length = env.task.steps
         self.device = env.device
         self.cfg = {}
-        self._observation = groups_of(env.reset(seed=seed)[0])
+        self._told = groups_of if told is None else told
+        self._observation = self._told(env.reset(seed=seed)[0])
 
     @property
     def episode_length_buf(self) -> torch.Tensor:
@@ -55,7 +60,7 @@ class RslRlNavEnv(VecEnv):
         # rsl-rl's runner steps in inference mode; what is made there could not be changed outside, by a reset.
         with torch.inference_mode(False), torch.no_grad():
             observation, reward, terminated, truncated, _ = self.env.step(actions)
-        self._observation = groups_of(observation)
+            self._observation = self._told(observation)
         return self._observation, reward, terminated | truncated, {"time_outs": truncated}
 
 
@@ -76,14 +81,16 @@ def mirrored(
 
     Args:
         env: Not looked at.
-        obs: Groups of ``RslRlNavEnv``, of B robots.
+        obs: Groups of ``RslRlNavEnv``, of B robots; what is neither picture nor state is told from right to left.
         actions: ``(B, 2)``.
     """
     both = None
     if obs is not None:
         seen = {name: obs[name] for name in obs.keys()}
-        # Of the state, the sine of the goal's bearing and the turn rate.
-        others = {name: v.flip(-1) if v.dim() == 4 else v * v.new_tensor([1, 1, -1, 1, -1]) for name, v in seen.items()}
+        others = {name: values.flip(-1) for name, values in seen.items() if name != "state"}
+        if "state" in seen:
+            # The sine of the goal's bearing and the turn rate change sides.
+            others["state"] = seen["state"] * seen["state"].new_tensor([1, 1, -1, 1, -1])
         both = TensorDict({name: torch.cat([seen[name], others[name]]) for name in seen}, [2 * len(obs)])
     return both, None if actions is None else torch.cat([actions, actions * actions.new_tensor([1, -1])])
 

@@ -21,31 +21,39 @@ from omni_gen3d.errors import InputError
 TASK = NavTask(camera=RobotCamera(size=36), goal_distance=(0.5, 2.0), steps=24)
 
 
-def test_learning_is_tested_at_its_beginning_and_end(rooms: list[Entry]) -> None:
-    """Two rollouts of a toy: steps are counted, standing still succeeds never and steering almost always."""
-    env, test = (Gen3DNavEnv(rooms, 2, task=TASK, device="cpu", tensors=True) for _ in range(2))
-    plan = Plan(envs=2, steps=128, minutes=10, tests=1)
+def test_a_policy_that_sees_rehearses_opens_its_eye_and_goes_on(rooms: list[Entry]) -> None:
+    """A toy: steps of all three are counted, standing still succeeds never and steering almost always."""
+    blind = replace(TASK, camera=None)
+    env, test, rehearsal = (
+        Gen3DNavEnv(rooms, 2, task=task, device="cpu", tensors=True) for task in (TASK, TASK, blind)
+    )
+    plan = Plan(envs=2, rehearsal=64, steps=128, minutes=10, tests=1)
     curve: list[Point] = []
-    act = learn(env, test, plan, seed=0, tested=curve.append)
-    assert [point.steps for point in curve] == [0, 128] and curve[-1].seconds > 0
-    assert success_rate(test, act) == curve[-1].heldout
+    drive = learn(env, test, plan, seed=0, tested=curve.append, rehearsal=rehearsal)
+    assert [point.steps for point in curve] == [64, 192] and curve[-1].seconds > 0
+    assert success_rate(test, drive(test)) == curve[-1].heldout
     crowd = Gen3DNavEnv(rooms[:1], 8, task=TASK, device="cpu", tensors=True)
     assert success_rate(crowd, lambda _: torch.zeros(8, 2)) == 0
     assert success_rate(crowd, head_on) >= 0.5
 
 
-def test_the_same_policy_learns_blindly(rooms: list[Entry]) -> None:
-    """Without a camera PPO is told the state alone."""
-    env = Gen3DNavEnv(rooms[:1], 2, task=replace(TASK, camera=None), device="cpu", tensors=True)
+def test_a_blind_policy_takes_all_steps(rooms: list[Entry]) -> None:
+    """PPO is told the state alone; once its minutes are over it ends."""
+    env, test = (
+        Gen3DNavEnv(rooms[:1], 2, task=replace(TASK, camera=None), device="cpu", tensors=True) for _ in range(2)
+    )
     curve: list[Point] = []
-    act = learn(env, env, Plan(envs=2, steps=64, minutes=10, tests=1), seed=0, tested=curve.append)
-    assert [point.steps for point in curve] == [0, 64]
-    assert act(env.reset(seed=0)[0]).shape == (2, 2)
+    drive = learn(env, test, Plan(envs=2, rehearsal=64, steps=64, tests=1), seed=0, tested=curve.append)
+    assert [point.steps for point in curve] == [0, 128]
+    assert drive(test)(test.reset(seed=0)[0]).shape == (2, 2)
+    curve.clear()
+    learn(env, test, Plan(envs=2, minutes=0, tests=1), seed=0, tested=curve.append)
+    assert [point.steps for point in curve] == [0]
 
 
 def test_policies_learn_side_by_side_as_they_would_alone(rooms: list[Entry]) -> None:
     """Each in a process of its own, their points told on the way; what one cannot do ends all."""
-    plan = Plan(envs=2, steps=64, minutes=10, test_envs=4, curve_envs=2, tests=1)
+    plan = Plan(envs=2, rehearsal=32, steps=32, minutes=10, test_envs=4, curve_envs=2, tests=1)
     lesson = Lesson(rooms[:2], rooms[2:], replace(TASK, camera=None), AS_GENERATED, plan, "cpu", seed=3)
     told: list[tuple[str, Point]] = []
     found = side_by_side({"one": lesson, "other": lesson}, lambda name, point: told.append((name, point)))
@@ -54,11 +62,11 @@ def test_policies_learn_side_by_side_as_they_would_alone(rooms: list[Entry]) -> 
         Gen3DNavEnv(worlds, 2, task=lesson.task, device="cpu", tensors=True) for worlds in (rooms[:2], rooms[2:])
     )
     alone: list[Point] = []
-    act = learn(env, curve, plan, seed=3, tested=alone.append)
+    drive = learn(env, curve, plan, seed=3, tested=alone.append)
     for name in found:
         points = [point for other, point in told if other == name]
         assert [(point.steps, point.heldout) for point in points] == [(point.steps, point.heldout) for point in alone]
-    assert success_rate(env, act) == found["one"]["train"]
+    assert success_rate(env, drive(env)) == found["one"]["train"]
     with pytest.raises(InputError, match="0 robots"):
         side_by_side({"one": replace(lesson, plan=replace(plan, envs=0))}, lambda *_: None)
 

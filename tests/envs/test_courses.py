@@ -33,6 +33,15 @@ def test_the_way_leads_around_a_wall() -> None:
     assert float(inside) in (2.0, 1.0 + float(found[2]))
 
 
+def test_a_place_beyond_the_map_is_not_free() -> None:
+    """Of two courses each is looked up in its own cells."""
+    courses = [lay_course(plan_of(rows), goal_distance=(0.5, 20.0)) for rows in (["..#."], ["..", ".#"])]
+    ways = Ways([course for course in courses if course is not None], torch.device("cpu"))
+    row = torch.tensor([[-0.5, 2.5], [0.5, 2.5], [1.5, 2.5], [-1.5, 2.5], [0.5, 3.5]])
+    assert ways.is_free(torch.tensor(0), row).tolist() == [True, True, False, False, False]
+    assert ways.is_free(torch.tensor(1), row).tolist() == [True, False, False, False, True]
+
+
 def test_goals_and_starts_are_connected_and_as_far_as_asked() -> None:
     """Two rooms without a door: no start is across, and each is 2 to 3 m of way from its goal."""
     course = lay_course(plan_of(["....#....", "....#....", "....#...."]), goal_distance=(2.0, 3.0))

@@ -179,3 +179,28 @@ def test_where_something_is_in_the_way_only_a_map_or_eyes_help(rooms: list[Entry
     assert success_rate(env, head_on) <= 0.4
     # Cells of this map are as wide as the driver looks ahead.
     assert success_rate(env, follow_map(env)) >= 0.7
+
+
+def test_a_clearance_ends_where_the_map_does(rooms: list[Entry]) -> None:
+    """In a room of 4 m with a table, scaled and turned: straight on to the table, to the walls, or as far as asked."""
+    ranges = Randomization(placement=PlacementRanges(scale=Range(1.5, 1.5), yaw=Range(0.7, 0.7)))
+    task = NavTask(camera=None, goal_distance=(0.5, 2.5))
+    env = Gen3DNavEnv(rooms[:1], 32, task=task, randomization=ranges, device="cpu", tensors=True)
+    env.reset(seed=0)
+    bearings = torch.tensor([0.0, math.pi / 2, -math.pi / 2])
+    found = env.clearance(bearings, 2.0)
+    # Walked along in the environment's own frame: 4 m a side, the table from 0.4 m to 1.6 m along both axes.
+    x, y, yaw = env.pose.unbind(-1)
+    cos, sin = math.cos(0.7) / 1.5, math.sin(0.7) / 1.5
+    away = env.task.body.radius + env.task.margin
+    steps = torch.arange(0, 2.0, 0.02)
+    heading = (yaw[:, None] + bearings)[..., None]
+    places_x, places_y = x[:, None, None] + steps * heading.cos(), y[:, None, None] + steps * heading.sin()
+    u, v = cos * places_x + sin * places_y, cos * places_y - sin * places_x
+    near_table = ((u - 1).abs().clamp(min=0.6) - 0.6).hypot((v - 1).abs().clamp(min=0.6) - 0.6) < away
+    stopped = near_table | (u.abs() > 2 - away) | (v.abs() > 2 - away)
+    true = torch.where(stopped.any(-1), steps[stopped.long().argmax(-1)], 2.0)
+    # Cells of 0.2 m, here 0.3 m; a line may just graze the table.
+    assert ((found - true).abs() < 0.35).float().mean() > 0.9
+    assert (found == 2.0).any() and (found < 1.0).any()
+    torch.testing.assert_close(env.clearance(bearings, 0.5), found.clamp(max=0.5))

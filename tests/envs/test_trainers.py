@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pytest
 import torch
+from tensordict import TensorDict
 
 from omni_gen3d.bench.nav_learning import ppo_config
 from omni_gen3d.envs.entry import Entry
@@ -18,7 +19,7 @@ from omni_gen3d.envs.nav import Gen3DNavEnv, NavTask
 from omni_gen3d.envs.randomize import draw
 from omni_gen3d.envs.ranges import Randomization
 from omni_gen3d.envs.registry import Registry
-from omni_gen3d.envs.rsl_rl import RslRlNavEnv, groups_of, mirrored
+from omni_gen3d.envs.rsl_rl import PictureModel, RslRlNavEnv, groups_of, mirrored
 from omni_gen3d.envs.stable_baselines import Sb3NavEnv
 from omni_gen3d.errors import InputError
 
@@ -54,7 +55,10 @@ def test_rsl_rl_learns_on_tensors(rooms: list[Entry]) -> None:
     groups = robots.get_observations()
     assert groups["rgb"].shape == (4, 3, 36, 36) and groups["rgb"].dtype == torch.uint8
     assert groups["depth"].shape == (4, 1, 36, 36) and groups["state"].shape == (4, 5)
-    config = {**ppo_config(sees=True), "num_steps_per_env": 4, "save_interval": 100}
+    config = {**ppo_config(["rgb", "state"]), "num_steps_per_env": 4, "save_interval": 100}
+    eye = {"output_channels": [8, 16], "kernel_size": [8, 4], "stride": [4, 2], "activation": "relu"}
+    for name in ("actor", "critic"):
+        config[name] = {**config[name], "class_name": PictureModel, "cnn_cfg": eye}
     runner = OnPolicyRunner(robots, config, log_dir=None, device="cpu")
     before = torch.cat([p.detach().flatten() for p in runner.alg.actor.parameters()])
     runner.learn(2, init_at_random_ep_len=True)
@@ -109,6 +113,23 @@ def test_a_mirror_shows_what_is_seen_in_the_mirrored_world(
     apart = (both["rgb"].float() - seen["rgb"].float()).abs()
     assert apart.max() <= 1 and (seen["rgb"][0].float() - seen["rgb"][1].float()).abs().max() > 20
     torch.testing.assert_close(both["depth"], seen["depth"], atol=1e-4, rtol=1e-4)
+
+
+def test_a_policy_may_be_told_something_else(rooms: list[Entry]) -> None:
+    """What ``told`` makes of each step's observations; of other numbers a mirror changes left and right."""
+    env = Gen3DNavEnv(rooms, 2, task=TASK, device="cpu", tensors=True)
+    seen: list[int] = []
+
+    def told(observation: dict[str, torch.Tensor]) -> TensorDict:
+        seen.append(int(env.age[0]))
+        return TensorDict({"goal": observation["state"][:, 1:3], "depth": observation["depth"].mean((1, 3))}, [2])
+
+    robots = RslRlNavEnv(env, 1, told)
+    groups, *_ = robots.step(torch.zeros(2, 2))
+    assert seen == [0, 1] and groups is robots.get_observations() and set(groups.keys()) == {"goal", "depth"}
+    both, _ = mirrored(None, groups, None)
+    assert both is not None
+    torch.testing.assert_close(both["depth"][2:], groups["depth"].flip(-1))
 
 
 def test_an_environment_that_hands_out_arrays_is_refused(rooms: list[Entry]) -> None:
