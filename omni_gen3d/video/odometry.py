@@ -33,7 +33,7 @@ def find_poses(frames: np.ndarray, depth: torch.Tensor, intrinsics: torch.Tensor
     except (ImportError, OSError) as error:
         raise MissingDependencyError(
             f"the camera moves, and open3d, which finds out how, does not load ({error}); give its poses with --poses, "
-            "or run: pip install 'omni_gen3d[odometry]'."
+            "or run: pip install 'omni_gen3d[odometry]', on Debian also: apt-get install libusb-1.0-0."
         ) from error
     image: Any = open3d.geometry.Image
     height, width = depth.shape[1:]
