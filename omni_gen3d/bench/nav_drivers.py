@@ -12,7 +12,8 @@ import torch
 if TYPE_CHECKING:
     from omni_gen3d.envs.nav import Gen3DNavEnv
 
-Act = Callable[[dict[str, torch.Tensor]], torch.Tensor]
+Observation = dict[str, torch.Tensor]
+Act = Callable[[Observation], torch.Tensor]
 # Drives the robots of one environment through their episodes, one observation after the other.
 Driver = Callable[["Gen3DNavEnv"], Act]
 
@@ -28,7 +29,7 @@ def drive_at_random(seed: int) -> Act:
     return lambda observation: torch.from_numpy(rng.uniform(-1, 1, (len(observation["state"]), 2)))
 
 
-def head_on(observation: dict[str, torch.Tensor]) -> torch.Tensor:
+def head_on(observation: Observation) -> torch.Tensor:
     """Turn towards the goal and drive, whatever is in between: what the state alone is good for."""
     _, cos, sin, *_ = observation["state"].unbind(-1)
     return torch.stack([cos.clamp(0, 1), _turn(cos, sin)], -1)
@@ -39,7 +40,7 @@ def follow_map(env: Gen3DNavEnv) -> Act:
     turns = torch.arange(_HEADINGS, device=env.device) * (2 * math.pi / _HEADINGS)
     around = _AHEAD_M * torch.stack([turns.cos(), turns.sin()], -1)
 
-    def act(observation: dict[str, torch.Tensor]) -> torch.Tensor:
+    def act(observation: Observation) -> torch.Tensor:
         distance, cos, sin, *_ = observation["state"].unbind(-1)
         pose = env.pose
         best = turns[env.way_from(pose[:, None, :2] + around).argmin(1)] - pose[:, 2]

@@ -14,10 +14,11 @@ from typing import TYPE_CHECKING
 import torch
 from tensordict import TensorDict
 
+from omni_gen3d.bench.nav_drivers import Observation
+from omni_gen3d.envs.courses import places_along
+
 if TYPE_CHECKING:
     from omni_gen3d.envs.nav import Gen3DNavEnv
-
-Observation = dict[str, torch.Tensor]
 
 # How far is seen and remembered [m].
 REACH_M = 3.0
@@ -45,7 +46,7 @@ class FloorMemory:
             read: How far the floor is free in the directions ``VIEWED`` [m], ``(N, V)``, by an observation.
         """
         self._env, self._read, device = env, read, env.device
-        self._around = torch.tensor(_AROUND, device=device)[:, None]
+        self._around = torch.tensor(_AROUND, device=device)
         self._began = torch.zeros(env.num_envs, 2, device=device)
         self._cells = torch.zeros(env.num_envs, _SIZE, _SIZE, dtype=torch.int8, device=device)
         middles = (torch.arange(_SIZE, device=device) - (_SIZE - 1) / 2) * _CELL_M
@@ -60,19 +61,19 @@ class FloorMemory:
             ``state``; ``free``, how far the floor is known to be free in 36 directions all around, as a share of the
             reach, ``(N, 36)``; ``met``, 1 where that ends at something that was seen, ``(N, 36)``.
         """
-        begins = self._env.age == 0
-        self._began[begins] = self._env.pose[begins, :2]
-        self._cells[begins] = 0
-        self._draw(self._read(observation))
-        free, met = self._recall()
+        begins, pose = self._env.age == 0, self._env.pose
+        self._began = torch.where(begins[:, None], pose[:, :2], self._began)
+        self._cells.masked_fill_(begins[:, None, None], 0)
+        on_map = torch.cat([pose[:, :2] - self._began, pose[:, 2:]], -1)
+        self._draw(on_map, self._read(observation))
+        free, met = self._recall(on_map)
         state = observation["state"]
         return TensorDict({"state": state, "free": free, "met": met}, [len(state)])
 
-    def _draw(self, clearance: torch.Tensor) -> None:
-        place, yaw = self._place()
-        offset = self._middles - place[:, None, None]
+    def _draw(self, pose: torch.Tensor, clearance: torch.Tensor) -> None:
+        offset = self._middles - pose[:, None, None, :2]
         away = offset.norm(dim=-1)
-        bearing = torch.atan2(offset[..., 1], offset[..., 0]) - yaw[:, None, None]
+        bearing = torch.atan2(offset[..., 1], offset[..., 0]) - pose[:, 2, None, None]
         bearing = torch.remainder(bearing + math.pi, 2 * math.pi) - math.pi
         direction = (bearing / _APART).round().long() + len(VIEWED) // 2
         seen = (direction >= 0) & (direction < len(VIEWED))
@@ -80,17 +81,10 @@ class FloorMemory:
         self._cells[seen & (ends < REACH_M) & (away > ends) & (away < ends + _BEHIND_M)] = _MET
         self._cells[seen & (away <= ends) | (away < 2 * _CELL_M)] = _FREE
 
-    def _recall(self) -> tuple[torch.Tensor, torch.Tensor]:
-        place, yaw = self._place()
-        heading = yaw[:, None, None] + self._around
-        places = place[:, None, None] + self._along[:, None] * torch.stack([heading.cos(), heading.sin()], -1)
+    def _recall(self, pose: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        places = places_along(pose, self._around, self._along)
         x, y = (places / _CELL_M + _SIZE / 2).floor().long().clamp(0, _SIZE - 1).unbind(-1)
         cells = self._cells[self._robots, x, y]
         free = (cells == _FREE).cumprod(-1).sum(-1)
         last = cells.gather(-1, free.clamp(max=len(self._along) - 1)[..., None])[..., 0]
         return free / len(self._along), (last == _MET).float()
-
-    def _place(self) -> tuple[torch.Tensor, torch.Tensor]:
-        """Where each robot is on its map [m], ``(N, 2)``, and its heading [rad], ``(N,)``."""
-        pose = self._env.pose
-        return pose[:, :2] - self._began, pose[:, 2]

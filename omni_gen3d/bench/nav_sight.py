@@ -10,8 +10,8 @@ from tensordict import TensorDict
 from torch import nn
 from torch.nn.utils import convert_conv2d_weight_memory_format
 
-from omni_gen3d.bench.nav_drivers import Act, Driver
-from omni_gen3d.bench.nav_memory import REACH_M, VIEWED, FloorMemory, Observation
+from omni_gen3d.bench.nav_drivers import Act, Driver, Observation
+from omni_gen3d.bench.nav_memory import REACH_M, VIEWED, FloorMemory
 from omni_gen3d.envs.nav import Gen3DNavEnv
 from omni_gen3d.envs.rsl_rl import RslRlNavEnv, groups_of, mirrored
 

@@ -182,6 +182,18 @@ def _neighbours(cells: np.ndarray, shape: tuple[int, ...]) -> csr_matrix:
     return one_way + one_way.T
 
 
+def places_along(pose: torch.Tensor, bearings: torch.Tensor, distances: torch.Tensor) -> torch.Tensor:
+    """Places that robots would come to straight on [m], ``(N, K, S, 2)``.
+
+    Args:
+        pose: ``(x, y, yaw)`` [m, rad], ``(N, 3)``.
+        bearings: From straight ahead to the left [rad], ``(K,)``.
+        distances: [m], ``(S,)``.
+    """
+    heading = (pose[:, 2:] + bearings)[..., None]
+    return pose[:, None, None, :2] + distances[:, None] * torch.stack([heading.cos(), heading.sin()], -1)
+
+
 class Ways:
     """The ways of many courses, looked up for many robots at once on a device."""
 

@@ -18,7 +18,7 @@ from gymnasium.vector import AutoresetMode, VectorEnv
 from gymnasium.vector.utils import batch_space
 
 from omni_gen3d.envs.clutter import Pool
-from omni_gen3d.envs.courses import Ways, blocked_cells, course_or_refuse, lay_course
+from omni_gen3d.envs.courses import Ways, blocked_cells, course_or_refuse, lay_course, places_along
 from omni_gen3d.envs.entry import Entry, Pose
 from omni_gen3d.envs.episodes import Episode, EpisodeSource
 from omni_gen3d.envs.eyes import Eyes, RobotCamera, sent
@@ -314,10 +314,8 @@ class Gen3DNavEnv(VectorEnv):
             bearings: From straight ahead to the left [rad], ``(K,)``.
             reach: At most so far [m].
         """
-        x, y, yaw = self.pose[:, None, None].unbind(-1)
-        heading = yaw + bearings[:, None]
         along = torch.arange(1, round(reach / _STRIDE_M) + 1, device=self.device) * _STRIDE_M
-        places = torch.stack([x + along * heading.cos(), y + along * heading.sin()], -1)
+        places = places_along(self.pose, bearings, along)
         free = self._ways.is_free(self._world[:, None], self._unplaced(places.flatten(1, 2))).view(places.shape[:-1])
         return free.cumprod(-1).sum(-1) * _STRIDE_M
 

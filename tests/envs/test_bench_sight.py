@@ -49,7 +49,7 @@ def test_what_was_seen_is_remembered_until_the_episode_ends(rooms: list[Entry]) 
 
 
 def test_driving_brings_nearer_what_was_seen(rooms: list[Entry]) -> None:
-    """By the map: what is told ahead agrees with it at every step, and shrinks as the robot drives."""
+    """By the map: what is told ahead agrees with it at every step of a drive."""
     env = Gen3DNavEnv(rooms[:1], 8, task=TASK, device="cpu", tensors=True)
     observation, _ = env.reset(seed=2)
     memory = FloorMemory(env, by_map(env))
