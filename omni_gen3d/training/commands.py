@@ -72,6 +72,7 @@ def tokenizer(
     learning_rate: LearningRate = None,
     resume: Resume = None,
     objects: Objects = None,
+    keep_latents: Annotated[bool, typer.Option("--keep-latents", help="Train the decoding half alone.")] = False,
 ) -> None:
     """Train the video tokenizer."""
     from omni_gen3d.training.loop import training_host
@@ -79,7 +80,7 @@ def tokenizer(
 
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
-        train_tokenizer(config, host, out, resume, objects)
+        train_tokenizer(config, host, out, resume, objects, keep_latents)
 
 
 @train_app.command()

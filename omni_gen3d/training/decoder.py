@@ -18,7 +18,7 @@ import torch.nn.functional as F
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
-from omni_gen3d.decoder.mini import OPACITY_CHANNEL, MiniDecoder, decode_maps, decoded_cameras, one_scene, shared_first
+from omni_gen3d.decoder.mini import MiniDecoder, decode_maps, decoded_cameras, one_scene, shared_first
 from omni_gen3d.decoder.pruning import shown_order
 from omni_gen3d.training.clips import Pool
 from omni_gen3d.training.distillation import SceneSource, moving_rows, still_rows
@@ -54,8 +54,6 @@ _PERCEPTUAL_WEIGHT, _DEPTH_WEIGHT = 0.05, 0.2
 # All opacities are pushed down; once pruned, those that are kept are pulled up: the more opaque half to 1, the other to
 # less, so that the order of opacities stays an order of importance and none saturates beyond recall.
 _SPARSITY_WEIGHT, _OPAQUENESS_WEIGHT, _LESSER_OPACITY = 0.01, 0.012, 0.85
-# A decoder that goes on has its opacities brought back from saturation: their logits shrink, their order stays.
-_LOGITS_KEPT = 0.2
 # Deviation, in logits, of what disturbs the order in which a half is chosen; it falls to zero over the budget.
 _ORDER_NOISE = 1.0
 
@@ -291,9 +289,6 @@ def _network_to_train(resume: Path | None, films: bool) -> MiniDecoder:
     if resume is None:
         return MiniDecoder(knows_time=films)
     trained: MiniDecoder = load_network(MiniDecoder, resume)
-    with torch.no_grad():
-        for parameter in trained.head.parameters():
-            parameter[OPACITY_CHANNEL] *= _LOGITS_KEPT
     if films and not trained.config["knows_time"]:
         sizes = {name: value for name, value in trained.config.items() if not name.startswith("_")}
         network = MiniDecoder(**sizes | {"knows_time": True})

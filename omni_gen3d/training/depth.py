@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
@@ -18,7 +17,7 @@ from omni_gen3d.training.object_caster import ObjectCaster, open_objects
 from omni_gen3d.training.object_pictures import FOCAL_RANGE as PHOTO_FOCAL_RANGE
 from omni_gen3d.training.object_pictures import sample_object_pictures
 from omni_gen3d.training.worlds import compile_renderer, world_generator
-from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, ray_image
+from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, likeliest, ray_image
 
 DEFAULTS = TrainingConfig(
     minutes=6, batch_size=64, learning_rate=2e-3, ema_decay=0.995, log_every_s=60, pool_size=20_000
@@ -30,7 +29,12 @@ _FILL_SHARE = 0.15
 _MOVING_EVERY, _MOVING_TIMES = 2, 5
 # With real objects: every so many chunks one shows them, and every so many of the procedural rooms that stand still are
 # seen through the lenses of real cameras.
-_OBJECTS_EVERY, _PHOTO_LENS_EVERY = 3, 2
+_OBJECTS_EVERY, _PHOTO_LENS_EVERY = 2, 2
+# How much more a pixel of what moves counts: there are few, and colliders are made of them.
+_MOVING_WEIGHT = 4.0
+# Candidates for the depth of a pixel; the width of their Laplace distributions in log depth; and where a second one
+# begins, so that it has its own way to go, and how unlikely.
+_NUM_MODES, _MODE_WIDTH, _SECOND_OFFSET, _SECOND_LOGIT = 2, 0.05, 0.15, -2.0
 _UNKNOWN_CAMERA_SHARE = 0.3
 # Pictures that have no colour, as old and industrial cameras take them.
 _GREY_SHARE = 0.1
@@ -76,21 +80,56 @@ def picture_movers(count: int, height: int, width: int, generator: torch.Generat
     return render_times(views, torch.eye(4, device=device).repeat(count, 1, 1, 1), times, height, width)
 
 
+def with_candidates(trained: DepthNetwork) -> DepthNetwork:
+    """A network of one candidate with a second one, unlikely at first, so that it says what it said."""
+    sizes = {name: value for name, value in trained.config.items() if not name.startswith("_")}
+    network = DepthNetwork(**sizes | {"num_modes": _NUM_MODES})
+    state = trained.state_dict()
+    weight, bias = state["depth_head.weight"], state["depth_head.bias"]
+    state["depth_head.weight"] = torch.cat([weight, weight, torch.zeros_like(weight)])
+    state["depth_head.bias"] = torch.cat([bias, bias + _SECOND_OFFSET, torch.full_like(bias, _SECOND_LOGIT)])
+    network.load_state_dict(state)
+    return network
+
+
+def _network_to_train(resume: Path | None) -> DepthNetwork:
+    if resume is None:
+        return DepthNetwork(num_modes=_NUM_MODES)
+    trained = load_network(DepthNetwork, resume)
+    network = with_candidates(trained) if trained.num_modes == 1 else trained
+    return network.train().requires_grad_(True)
+
+
+def depth_error(candidates: torch.Tensor, logits: torch.Tensor, target: torch.Tensor) -> torch.Tensor:
+    """How far candidates are from the truth in log depth, shape ``(B, H, W)``.
+
+    Negative log likelihood of a mixture of Laplace distributions times their common width, without its constant: with
+    one candidate the absolute difference.
+
+    Args:
+        candidates: Log depths, shape ``(B, K, H, W)``.
+        logits: Of their probabilities, same shape.
+        target: Natural logarithm of the true depth [m], shape ``(B, H, W)``.
+    """
+    distance = (candidates - target[:, None]).abs()
+    return -_MODE_WIDTH * torch.logsumexp(logits.log_softmax(1) - distance / _MODE_WIDTH, 1)
+
+
 def train_depth(
     config: TrainingConfig, host: Host, out: Path, resume: Path | None, objects: Path | None = None
 ) -> None:
-    """Train depth and field of view: L1 of log depth + its gradients, and L1 of the log tangent of half the field of
-    view on the pictures whose rays are withheld.
+    """Train depth and field of view: ``depth_error``, in which what moves counts more, + L1 of the gradients of log
+    depth, and L1 of the log tangent of half the field of view on the pictures whose rays are withheld.
 
     Args:
-        objects: Folder of ``train fetch-assets``: a third of the pictures then show rooms of real objects, and half of
+        objects: Folder of ``train fetch-assets``: half of the pictures then show rooms of real objects, and half of
             the procedural rooms that stand still are seen through lenses of 33 to 90 degrees.
     """
     started_at = time.time()
     torch.manual_seed(config.seed)
-    network = DepthNetwork() if resume is None else load_network(DepthNetwork, resume).train().requires_grad_(True)
+    network = _network_to_train(resume)
     network.to(host.device)  # pyright: ignore[reportArgumentType]
-    forward = torch.compile(network, dynamic=False) if host.compiles else network
+    propose = torch.compile(network.candidates, dynamic=False) if host.compiles else network.candidates
     if host.compiles:
         compile_renderer()
     torch.manual_seed(config.seed + host.rank)
@@ -103,15 +142,19 @@ def train_depth(
 
     def add_objects(caster: ObjectCaster) -> None:
         seen = sample_object_pictures(*size, caster, generator)
-        pool.add(rgb=to_bytes(seen.rgb), depth=seen.depth.half(), intrinsics=seen.intrinsics)
+        still = torch.zeros_like(seen.depth, dtype=torch.bool)
+        pool.add(rgb=to_bytes(seen.rgb), depth=seen.depth.half(), moving=still, intrinsics=seen.intrinsics)
 
     def add_rooms(turn: int) -> None:
         if turn % _MOVING_EVERY == 0:
-            clips = picture_movers(*size, generator).clips
+            seen = picture_movers(*size, generator)
+            clips, moving = seen.clips, seen.moving[:, 0]
         else:
             real_lens = caster is not None and turn // _MOVING_EVERY % _PHOTO_LENS_EVERY == 0
             clips = sample_pictures(*size, generator, PHOTO_FOCAL_RANGE if real_lens else FOCAL_RANGE)[1]
-        pool.add(rgb=to_bytes(clips.rgb[:, :, 0]), depth=clips.depth[:, 0].half(), intrinsics=clips.intrinsics)
+            moving = torch.zeros_like(clips.depth[:, 0], dtype=torch.bool)
+        rgb, depth = to_bytes(clips.rgb[:, :, 0]), clips.depth[:, 0].half()
+        pool.add(rgb=rgb, depth=depth, moving=moving, intrinsics=clips.intrinsics)
 
     def add_pictures() -> None:
         nonlocal additions
@@ -135,9 +178,7 @@ def train_depth(
         of_objects = sample_object_pictures(_VALIDATION_PICTURES, config.height, config.width, caster, heldout)
     steps = 0
 
-    def predict(
-        pictures: torch.Tensor, rays: torch.Tensor, network: Callable[..., tuple[torch.Tensor, torch.Tensor]]
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def predict(pictures: torch.Tensor, rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         with torch.autocast(host.device.type, torch.bfloat16):
             return network(pictures * 2 - 1, rays)
 
@@ -149,33 +190,39 @@ def train_depth(
         batch = pool.draw(config.batch_size)
         flipped = torch.rand(config.batch_size, device=host.device) < 0.5
         rgb = torch.where(flipped[:, None, None, None], batch["rgb"].flip(-1), batch["rgb"])
-        depth = torch.where(flipped[:, None, None], batch["depth"].flip(-1), batch["depth"]).float()
+        depth, moving = (
+            torch.where(flipped[:, None, None], batch[name].flip(-1), batch[name]).float()
+            for name in ("depth", "moving")
+        )
         unknown = torch.rand(config.batch_size, device=host.device) < _UNKNOWN_CAMERA_SHARE
         rays = ray_image(batch["intrinsics"], config.height, config.width) * (~unknown)[:, None, None, None]
-        log_depth, tangent = predict(disturb(rgb.float() / 255), rays, forward)
+        with torch.autocast(host.device.type, torch.bfloat16):
+            candidates, logits, tangent = propose(disturb(rgb.float() / 255) * 2 - 1, rays)
         target = depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
-        depth_error = (log_depth - target).abs().mean()
+        weight = 1 + (_MOVING_WEIGHT - 1) * moving
+        error = (depth_error(candidates, logits, target) * weight).sum() / weight.sum()
+        log_depth = likeliest(candidates, logits)
         true_tangent = config.width / 2 / batch["intrinsics"][:, 0, 0]
         fov_error = ((tangent.clamp(min=1e-3) / true_tangent).log().abs() * unknown).sum() / unknown.sum().clamp(min=1)
-        loss = depth_error + 0.5 * gradient_difference(log_depth[:, None], target[:, None]) + 0.2 * fov_error
-        return loss, {"log_depth_l1": depth_error.detach(), "log_tangent_l1": fov_error.detach()}
+        loss = error + 0.5 * gradient_difference(log_depth[:, None], target[:, None]) + 0.2 * fov_error
+        figures = {"log_depth_l1": (log_depth - target).abs().mean().detach(), "log_tangent_l1": fov_error.detach()}
+        return loss, figures | {"depth_error": error.detach()}
 
     def evaluate() -> dict[str, float]:
         pictures, true = validation.rgb[:, :, 0], validation.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
         rays = ray_image(validation.intrinsics, config.height, config.width)
-        log_depth, _ = predict(pictures, rays, network)
-        _, tangent = predict(pictures, torch.zeros_like(rays), network)
+        log_depth, _ = predict(pictures, rays)
+        _, tangent = predict(pictures, torch.zeros_like(rays))
         relative = ((log_depth.exp() - true).abs() / true).mean()
         moving_rays = ray_image(movers.clips.intrinsics, config.height, config.width)
-        of_movers, _ = predict(movers.clips.rgb[:, :, 0], moving_rays, network)
+        of_movers, _ = predict(movers.clips.rgb[:, :, 0], moving_rays)
         true = movers.clips.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
         moving_error = (((of_movers.exp() - true).abs() / true) * movers.moving[:, 0]).sum()
         fov_error = (tangent.atan() - (config.width / 2 / validation.intrinsics[:, 0, 0]).atan()).abs().mean() * 2
         figures = {}
         if of_objects is not None:
-            log_depth, _ = predict(
-                of_objects.rgb, ray_image(of_objects.intrinsics, config.height, config.width), network
-            )
+            object_rays = ray_image(of_objects.intrinsics, config.height, config.width)
+            log_depth, _ = predict(of_objects.rgb, object_rays)
             true = of_objects.depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M)
             figures["objects_absrel"] = float(((log_depth.exp() - true).abs() / true).mean())
         return figures | {

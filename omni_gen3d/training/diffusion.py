@@ -64,6 +64,8 @@ _PICTURES_PER_CHUNK = 64
 _CLIPS_PER_CHUNK = 16
 _VALIDATION_CLIPS = 16
 _FILL_SHARE = 0.2
+# Steps between additions to one of the pools.
+_REFRESH_STEPS = 4
 _TEXT_DROPOUT = 0.12
 # Mean and deviation of ln sigma: pictures are decided at high noise, videos follow their cache.
 _PICTURE_NOISE = (0.2, 1.5)
@@ -310,8 +312,8 @@ def train_diffusion(
     def step_loss(progress: float) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
         nonlocal steps
         steps += 1
-        if steps % 8 == 0:
-            (add_clips, add_pictures, add_completions, add_pictures)[steps // 8 % 4]()
+        if steps % _REFRESH_STEPS == 0:
+            (add_clips, add_pictures, add_completions, add_pictures)[steps // _REFRESH_STEPS % 4]()
         picture_loss = diffusion_loss(network_in_bfloat16, *draw_pictures(), _PICTURE_NOISE)
         drawn = videos.draw(config.batch_size)
         video_loss = diffusion_loss(

@@ -17,7 +17,7 @@ class Muon:
     """Orthogonalised momentum, scaled by 0.2 sqrt(max(rows, columns)) so that its size matches AdamW's.
 
     Args:
-        network: Whose parameters to train.
+        network: Whose parameters to train; such as need no gradient stay.
         adam_names: Parameters whose name contains one of these go to AdamW: first and last layers, embeddings.
             Vectors and matrices with a side under 8 go there too.
         weight_decay: Decoupled, on the Muon matrices.
@@ -29,6 +29,8 @@ class Muon:
         matrices: list[torch.nn.Parameter] = []
         others: list[torch.nn.Parameter] = []
         for name, parameter in network.named_parameters():
+            if not parameter.requires_grad:
+                continue
             rows, columns = len(parameter), parameter.numel() // max(len(parameter), 1)
             hidden = parameter.ndim >= 2 and min(rows, columns) >= 8 and not any(part in name for part in adam_names)
             (matrices if hidden else others).append(parameter)

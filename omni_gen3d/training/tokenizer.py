@@ -9,6 +9,7 @@ import torch
 from diffusers import AutoencoderKLCosmos
 
 from omni_gen3d.checkpoints import load_network
+from omni_gen3d.errors import InputError
 from omni_gen3d.training.clips import Pool, sample_clips, to_bytes, to_signed
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import chroma_difference, gradient_difference, psnr
@@ -53,20 +54,34 @@ class _RoundTrip(torch.nn.Module):
 
 
 def train_tokenizer(
-    config: TrainingConfig, host: Host, out: Path, resume: Path | None, objects: Path | None = None
+    config: TrainingConfig,
+    host: Host,
+    out: Path,
+    resume: Path | None,
+    objects: Path | None = None,
+    keep_latents: bool = False,
 ) -> None:
     """Train the tokenizer and record its latents' moments; the loss is
-    L1 + 0.5 gradient L1 + 0.5 chroma L1 + 2e-4 |z|^2.
+    L1 + 2 MSE + 0.5 gradient L1 + 0.5 chroma L1 + 2e-4 |z|^2.
 
     Args:
         objects: Folder of ``train fetch-assets``: half of the clips then show rooms of real objects.
+        keep_latents: Train the decoding half alone, so that networks that know the latents of ``resume`` stay right.
+
+    Raises:
+        InputError: There are no latents to keep.
     """
     started_at = time.time()
     torch.manual_seed(config.seed)
-    if resume is None:
-        tokenizer = make_tokenizer()
-    else:
+    if resume is not None:
         tokenizer = load_network(AutoencoderKLCosmos, resume).train().requires_grad_(True)
+    elif keep_latents:
+        raise InputError("--keep-latents trains the decoding half of a trained tokenizer; give it with --resume.")
+    else:
+        tokenizer = make_tokenizer()
+    if keep_latents:
+        tokenizer.encoder.requires_grad_(False)
+        tokenizer.quant_conv.requires_grad_(False)
     tokenizer = accelerate_tokenizer(tokenizer).to(host.device)  # pyright: ignore[reportArgumentType]
     round_trip = _RoundTrip(tokenizer)
     if host.compiles:
@@ -105,8 +120,13 @@ def train_tokenizer(
         video = to_signed(pool.draw(config.batch_size)["rgb"])
         with torch.autocast(host.device.type, torch.bfloat16):
             latents, decoded = round_trip(video)
-        difference = (decoded - video).abs().mean()
-        loss = difference + 0.5 * gradient_difference(decoded, video) + 0.5 * chroma_difference(decoded, video)
+        difference, squared = (decoded - video).abs().mean(), (decoded - video).square().mean()
+        loss = (
+            difference
+            + 2 * squared
+            + 0.5 * gradient_difference(decoded, video)
+            + 0.5 * chroma_difference(decoded, video)
+        )
         return loss + 2e-4 * latents.square().mean(), {"l1": difference.detach(), "latent_std": latents.detach().std()}
 
     def evaluate() -> dict[str, float]:
@@ -115,8 +135,9 @@ def train_tokenizer(
             with torch.autocast(host.device.type, torch.bfloat16):
                 latents.append(encode_raw(tokenizer, clip * 2 - 1))
                 decoded.append(decode_raw(tokenizer, latents[-1]) / 2 + 0.5)
-        moments = torch.cat(latents)
-        set_latent_moments(tokenizer, moments.mean((0, 2, 3, 4)), moments.std((0, 2, 3, 4)))
+        if not keep_latents:
+            moments = torch.cat(latents)
+            set_latent_moments(tokenizer, moments.mean((0, 2, 3, 4)), moments.std((0, 2, 3, 4)))
         return {"psnr_db": psnr(torch.cat(decoded), validation)}
 
     fit(

@@ -23,19 +23,24 @@ class DepthNetwork(ModelMixin, ConfigMixin):
     """A U-Net over one picture, with self-attention at 1/16 of the resolution.
 
     It sees the picture and, where the camera is known, the direction of every pixel's ray; a second head reads the
-    horizontal field of view from the picture alone.
+    horizontal field of view from the picture alone. Every pixel has ``num_modes`` candidate depths, of which the
+    likeliest is taken: at an outline the depth of the thing or of what lies behind it, never one between (the idea of
+    SMD-Nets, Tosi et al. 2021).
     """
 
     @register_to_config
-    def __init__(self, channels: tuple[int, ...] = (48, 96, 160, 224), num_attention_layers: int = 3) -> None:
+    def __init__(
+        self, channels: tuple[int, ...] = (48, 96, 160, 224), num_attention_layers: int = 3, num_modes: int = 1
+    ) -> None:
         super().__init__()
+        self.num_modes = num_modes
         self.stem = nn.Conv2d(4 * 5, channels[0], 3, padding=1)
         self.encode = nn.ModuleList([ResidualBlock(c) for c in channels])
         self.down = nn.ModuleList([nn.Conv2d(a, b, 2, stride=2) for a, b in pairwise(channels)])
         self.attention = nn.ModuleList([TransformerBlock(channels[-1], 32) for _ in range(num_attention_layers)])
         self.up = nn.ModuleList([nn.Conv2d(b, 4 * a, 1) for a, b in pairwise(channels)])
         self.decode = nn.ModuleList([ResidualBlock(c) for c in channels[:-1]])
-        self.depth_head = nn.Conv2d(channels[0], 4, 3, padding=1)
+        self.depth_head = nn.Conv2d(channels[0], 4 * (2 * num_modes - 1), 3, padding=1)
         self.fov_head = nn.Linear(channels[-1], 1)
 
     def forward(self, image: torch.Tensor, rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
@@ -49,6 +54,12 @@ class DepthNetwork(ModelMixin, ConfigMixin):
             Natural logarithm of the depth along z [m], shape ``(B, H, W)``, and the tangent of half the horizontal
             field of view, shape ``(B,)``; the latter is trained with zero rays.
         """
+        candidates, logits, tangent = self.candidates(image, rays)
+        return likeliest(candidates, logits), tangent
+
+    def candidates(self, image: torch.Tensor, rays: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """The candidates for log depth and the logits of their probabilities, both ``(B, num_modes, H, W)``, and the
+        tangent; see ``forward``."""
         x = self.stem(F.pixel_unshuffle(torch.cat([image, rays], dim=1), 2))
         skips = []
         for i, block in enumerate(self.encode):
@@ -64,8 +75,15 @@ class DepthNetwork(ModelMixin, ConfigMixin):
         x = tokens.transpose(1, 2).unflatten(2, (height, width))
         for up, block, skip in zip(reversed(self.up), reversed(self.decode), reversed(skips), strict=True):
             x = block(skip + F.pixel_shuffle(up(x), 2))
-        log_depth = 1.0 + F.pixel_shuffle(self.depth_head(F.silu(x)), 2)[:, 0]
-        return log_depth.float(), tangent.float()
+        maps = F.pixel_shuffle(self.depth_head(F.silu(x)), 2).float()
+        candidates, logits = maps.split([self.num_modes, self.num_modes - 1], 1)
+        # The logit of the first candidate is zero.
+        return 1.0 + candidates, F.pad(logits, (0, 0, 0, 0, 1, 0)), tangent.float()
+
+
+def likeliest(candidates: torch.Tensor, logits: torch.Tensor) -> torch.Tensor:
+    """Of K candidates a pixel, shape ``(B, K, H, W)``, that of the highest logit, shape ``(B, H, W)``."""
+    return candidates.gather(1, logits.argmax(1, keepdim=True))[:, 0]
 
 
 def ray_image(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor:

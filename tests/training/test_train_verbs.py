@@ -11,6 +11,7 @@ import torch
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
 
 from omni_gen3d.checkpoints import load_network
+from omni_gen3d.errors import InputError
 from omni_gen3d.training import depth, diffusion, tokenizer
 from omni_gen3d.training.loop import Host
 from omni_gen3d.training.object_set import save_objects
@@ -70,6 +71,39 @@ def test_tokenizer_records_the_moments_of_its_latents(trained):
     config = json.loads((trained / "tokenizer" / "config.json").read_text())
     assert config["latents_mean"] != tokenizer.make_tokenizer().config["latents_mean"]
     assert len(set(config["latents_std"][:16])) == 1
+
+
+def test_latents_can_be_kept(trained, tmp_path, monkeypatch):
+    """The decoding half learns, the encoding half and the latents' moments stay; without latents it is refused."""
+    monkeypatch.setattr(tokenizer, "_CLIPS_PER_CHUNK", 1)
+    monkeypatch.setattr(tokenizer, "_VALIDATION_CLIPS", 1)
+    config = replace(tokenizer.DEFAULTS, pool_size=1, **TOY)
+    tokenizer.train_tokenizer(config, HOST, tmp_path, trained / "tokenizer", keep_latents=True)
+    old, new = (load_network(AutoencoderKLCosmos, folder) for folder in (trained / "tokenizer", tmp_path))
+    assert old.config["latents_std"] == new.config["latents_std"]
+    after = new.state_dict()
+    changed = {name for name, value in old.state_dict().items() if not torch.equal(value, after[name])}
+    assert changed and all(name.startswith(("decoder.", "post_quant_conv.")) for name in changed)
+    with pytest.raises(InputError, match="--resume"):
+        tokenizer.train_tokenizer(config, HOST, tmp_path / "none", None, keep_latents=True)
+
+
+def test_depth_of_one_candidate_gains_another():
+    """At first the network says what it said; the error of one candidate is the L1 of log depth, of two the nearer's
+    wherever it is sure of them."""
+    torch.manual_seed(0)
+    picture, rays = torch.rand(2, 3, 16, 32) * 2 - 1, torch.rand(2, 2, 16, 32)
+    one = DepthNetwork(channels=(16, 32), num_attention_layers=1)
+    two = depth.with_candidates(one)
+    assert two.config["num_modes"] == 2
+    assert torch.equal(one(picture, rays)[0], two(picture, rays)[0])
+    target = torch.randn(2, 16, 32)
+    candidates, logits, _ = one.candidates(picture, rays)
+    torch.testing.assert_close(depth.depth_error(candidates, logits, target), (candidates[:, 0] - target).abs())
+    near_and_far = torch.stack([target, target + 1], 1)
+    sure = torch.tensor([20.0, 0.0])[:, None, None].expand_as(near_and_far)
+    assert float(depth.depth_error(near_and_far, sure, target).abs().max()) < 1e-6
+    assert float(depth.depth_error(near_and_far, -sure, target).mean()) > 0.5
 
 
 def test_training_mixes_in_real_objects(toy_objects, tmp_path, monkeypatch):

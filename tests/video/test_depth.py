@@ -79,3 +79,17 @@ def test_pictures_of_a_batch_do_not_mix(network):
         alone_depth, alone_tangent = network(pictures[i : i + 1], rays)
         torch.testing.assert_close(log_depth[i : i + 1], alone_depth, atol=1e-5, rtol=1e-5)
         torch.testing.assert_close(tangent[i : i + 1], alone_tangent, atol=1e-5, rtol=1e-5)
+
+
+@torch.no_grad()
+def test_the_likelier_candidate_is_taken():
+    """A pixel gets one of its candidates, that of the higher logit, never a mean of them."""
+    torch.manual_seed(0)
+    network = DepthNetwork(channels=(16, 16, 16, 32), num_attention_layers=1, num_modes=2).eval()
+    rays = torch.zeros(1, 2, HEIGHT, WIDTH)
+    candidates, logits, _ = network.candidates(picture()[None], rays)
+    assert candidates.shape == logits.shape == (1, 2, HEIGHT, WIDTH)
+    second = logits[:, 1] > logits[:, 0]
+    assert second.any() and not second.all()
+    expected = torch.where(second, candidates[:, 1], candidates[:, 0])
+    assert torch.equal(network(picture()[None], rays)[0], expected)
