@@ -21,7 +21,7 @@ from omni_gen3d.geometry import intrinsics_from_fov, placement_on, transform_cam
 from omni_gen3d.mesh.levelling import level_scene
 from omni_gen3d.motion.scene import assemble_scene
 from omni_gen3d.motion.split import Split, split_sequence
-from omni_gen3d.pipeline import deterministic_kernels, load_model
+from omni_gen3d.pipeline import cores_beside, deterministic_kernels, load_model
 from omni_gen3d.request import DEFAULT_TIMES, Collision, check_request, pick_device
 from omni_gen3d.types import Cameras, DynamicScene, GaussianSequence, Ground, Provenance, VideoLatents
 from omni_gen3d.usd import check_target
@@ -90,7 +90,7 @@ def generate_from_video(
     )
     path = None if poses is None else read_camera_path(poses).camera_to_first(clip.seconds)
     stages = Stages(progress, cancelled)
-    with deterministic_kernels():
+    with deterministic_kernels(), cores_beside(torch_device):
         scene, cameras, estimates = _make_scene(clip, path, prompt or "", settings, torch_device, seed, steps, stages)
         provenance = Provenance(
             kind="dynamic",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -19,6 +19,7 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment, plan_collider
 from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.placing import ImaginedScene, place_upright
+from omni_gen3d.render.threads import torch_on
 from omni_gen3d.request import Collision, OfficialOptions, check_extent, check_request, pick_device
 from omni_gen3d.room import make_room
 from omni_gen3d.types import Provenance, VideoLatents
@@ -34,6 +35,8 @@ from omni_gen3d.video.trajectories import TRAJECTORY_NAMES, six_trajectories, tr
 
 if TYPE_CHECKING:
     from diffusers import CosmosTransformer3DModel
+
+_CORES_BESIDE_GPU = 4
 
 
 def generate(
@@ -90,7 +93,7 @@ def generate(
     torch_device = pick_device(device)
     picture = None if image is None else load_picture(Path(image), settings.width, settings.height, fov_deg)
     stages = Stages(progress, cancelled)
-    with deterministic_kernels():
+    with deterministic_kernels(), cores_beside(torch_device):
         if settings.family == "lyra":
             from omni_gen3d.lyra import imagine_officially
 
@@ -125,6 +128,11 @@ def deterministic_kernels() -> Iterator[None]:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+
+
+def cores_beside(device: torch.device) -> AbstractContextManager[None]:
+    """How many cores torch has: beside a GPU its loops on the CPU are short, and dozens of threads would only wait."""
+    return torch_on(_CORES_BESIDE_GPU) if device.type == "cuda" else nullcontext()
 
 
 @lru_cache(maxsize=1)

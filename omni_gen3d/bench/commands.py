@@ -143,6 +143,24 @@ def room(
     publish(bench_room(seeds, pick_device(device), out=out, report=tell), as_json)
 
 
+@bench_app.command("generate")
+@reported
+def generation(
+    device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
+    kinds: Annotated[str, typer.Option(help="What to make, with commas between.")] = "view,room,film",
+    runs: Annotated[int, typer.Option(metavar="N", min=1, help="Of each kind, after one that is not counted.")] = 3,
+    seed: Annotated[int, typer.Option(metavar="N", help="Of the first one.")] = 0,
+    as_json: JsonOption = False,
+) -> None:
+    """Views, rooms and films from the request to the folder on disk: seconds of every stage, process warm."""
+    from omni_gen3d.bench.generate import KINDS, bench_generate
+
+    wanted = kinds.split(",")
+    if unknown := [kind for kind in wanted if kind not in KINDS]:
+        raise InputError(f"--kinds names {unknown[0]!r}; allowed are: {', '.join(KINDS)}.")
+    publish(bench_generate(pick_device(device), wanted, runs, seed, report=tell), as_json)
+
+
 @bench_app.command()
 @reported
 def film(

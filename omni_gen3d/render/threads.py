@@ -1,7 +1,7 @@
 """Who may enter the compiled kernels when: one picture on all cores, or many pictures on one core each.
 
 A small picture is a dozen short parallel loops, and each waits for its slowest thread; a batch of pictures that knows
-nothing of each other has nothing to wait for.
+nothing of each other has nothing to wait for. The same goes for torch's short loops beside a GPU.
 """
 
 from __future__ import annotations
@@ -13,6 +13,7 @@ from contextlib import contextmanager
 from typing import TypeVar
 
 import numba
+import torch
 
 T = TypeVar("T")
 
@@ -41,6 +42,21 @@ def side_by_side(tasks: Sequence[Callable[[], T]]) -> list[T]:
         return [task() for task in tasks]
     with ThreadPoolExecutor(min(cores, len(tasks)), initializer=_start_worker) as pool:
         return list(pool.map(lambda task: task(), tasks))
+
+
+@contextmanager
+def torch_on(cores: int) -> Iterator[None]:
+    """Have torch's loops on the CPU take at most so many cores in this thread, and put their number back.
+
+    numba shares torch's pool of threads and takes all of it for both when it starts, so it starts first.
+    """
+    _layer_allows_it()
+    before = torch.get_num_threads()
+    torch.set_num_threads(min(cores, before))
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 def _start_worker() -> None:

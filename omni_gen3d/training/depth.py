@@ -82,8 +82,7 @@ def picture_movers(count: int, height: int, width: int, generator: torch.Generat
 
 def with_candidates(trained: DepthNetwork) -> DepthNetwork:
     """A network of one candidate with a second one, unlikely at first, so that it says what it said."""
-    sizes = {name: value for name, value in trained.config.items() if not name.startswith("_")}
-    network = DepthNetwork(**sizes | {"num_modes": _NUM_MODES})
+    network = DepthNetwork(trained.config["channels"], trained.config["num_attention_layers"], _NUM_MODES)
     state = trained.state_dict()
     weight, bias = state["depth_head.weight"], state["depth_head.bias"]
     state["depth_head.weight"] = torch.cat([weight, weight, torch.zeros_like(weight)])

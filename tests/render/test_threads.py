@@ -9,7 +9,7 @@ import torch
 
 from omni_gen3d import geometry
 from omni_gen3d.render import render
-from omni_gen3d.render.threads import side_by_side
+from omni_gen3d.render.threads import side_by_side, torch_on
 from omni_gen3d.types import Cameras, Gaussians
 
 
@@ -50,3 +50,22 @@ def test_results_come_in_order_and_errors_come_out() -> None:
         assert str(error) == "broken"
     else:
         raise AssertionError("the error was swallowed")
+
+
+def test_torch_keeps_the_cores_it_is_given() -> None:
+    """Pictures drawn meanwhile change nothing about them, and afterwards torch has as many as before."""
+    before = torch.get_num_threads()
+    gaussians = Gaussians(
+        torch.zeros(1, 3), torch.tensor([[1.0, 0, 0, 0]]), torch.ones(1, 3), torch.ones(1), torch.zeros(1, 1, 3)
+    )
+    camera = Cameras(
+        geometry.look_at(torch.tensor([[3.0, 0, 0]]), torch.zeros(3)),
+        geometry.intrinsics_from_fov(1.0, 40, 30)[None],
+        40,
+        30,
+    )
+    with torch_on(1):
+        assert torch.get_num_threads() == 1
+        render(gaussians, camera)
+        assert torch.get_num_threads() == 1
+    assert torch.get_num_threads() == before
