@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -14,6 +15,7 @@ from omni_gen3d.config import Preset
 from omni_gen3d.errors import CancelledError
 from omni_gen3d.render import render
 from omni_gen3d.render.picture import color_to_image
+from omni_gen3d.render.threads import side_by_side
 from omni_gen3d.render.view import pick_camera, resize_cameras
 from omni_gen3d.request import ColliderPlan, Collision, Extent
 from omni_gen3d.types import Cameras, CollisionProxy, DynamicScene, Gaussians, GeneratedScene, Provenance, TriMesh
@@ -163,8 +165,12 @@ def finish_environment(
         else:
             from omni_gen3d.motion.scene import gaussians_at
 
-            first, times = gaussians_at(gaussians, 0), range(gaussians.num_frames)
-            film = np.stack([color_to_image(render(gaussians_at(gaussians, i), view).color[0]) for i in times])
+            first = gaussians_at(gaussians, 0)
+
+            def picture(time: int) -> np.ndarray:
+                return color_to_image(render(gaussians_at(gaussians, time), view).color[0])
+
+            film = np.stack(side_by_side([partial(picture, time) for time in range(gaussians.num_frames)]))
         preview = color_to_image(render(first, large).color[0])
 
     scene = GeneratedScene(gaussians, cameras, proxy, preview, provenance, stages.timings_s, film)

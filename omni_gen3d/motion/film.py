@@ -18,10 +18,13 @@ class Film:
     Attributes:
         pictures: In [-1, 1], shape ``(T, H, W, 3)``, float32.
         cameras: The one that filmed each, T in all, in the world of the scene.
+        shown: The number of the thing that moves at each pixel, 0 for none, shape ``(T, H, W)``; None where the camera
+            moved.
     """
 
     pictures: np.ndarray
     cameras: Cameras
+    shown: np.ndarray | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -49,4 +52,9 @@ def join_films(windows: Sequence[Film]) -> Film:
         first.cameras.width,
         first.cameras.height,
     )
-    return Film(np.concatenate([first.pictures, *(window.pictures[1:] for window in later)]), cameras)
+    pictures = np.concatenate([first.pictures, *(window.pictures[1:] for window in later)])
+    outlines = [window.shown for window in windows if window.shown is not None]
+    shown = None
+    if len(outlines) == len(windows):
+        shown = np.concatenate([outlines[0], *(outline[1:] for outline in outlines[1:])])
+    return Film(pictures, cameras, shown)

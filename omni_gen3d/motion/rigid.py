@@ -6,6 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
+from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation, Slerp
 
@@ -33,6 +34,8 @@ _MAX_COLOR_ERROR = 0.13
 _WORTH_OF_SIGHT = 0.5
 # A Gaussian of another time joins the part where nothing is within this many links, if that many times agree.
 _MIN_WITNESSES = 3
+# What belongs to a rigid thing lies within its outline, give or take some pixels, at this share of the times.
+_WITHIN_SHARE, _OUTLINE_MARGIN_PX = 0.6, 2
 
 
 def rigid_part(
@@ -57,7 +60,9 @@ def rigid_part(
     reference, onto = found
     times = sorted(onto)
     seen = {time: seen[time] for time in times}
-    body = _body(seen, onto, reference, link)
+    body = _body(seen, onto, reference, link, film)
+    if not len(body):
+        return None
     centre = (body.means.amin(0) + body.means.amax(0)).double().numpy() / 2
     to_world = {time: np.linalg.inv(matrix) for time, matrix in onto.items()}
     placed = _at_every_time(to_world, len(frames), centre)
@@ -129,16 +134,21 @@ def _sampled(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray]:
     return chosen.means.numpy().astype(np.float64), colors.numpy().astype(np.float64)
 
 
-def _body(seen: dict[int, Gaussians], onto: dict[int, np.ndarray], reference: int, link: float) -> Gaussians:
+def _body(
+    seen: dict[int, Gaussians], onto: dict[int, np.ndarray], reference: int, link: float, film: Film | None
+) -> Gaussians:
     """The Gaussians of the reference time, and of others where it shows nothing and enough of them agree."""
     moved = {
         time: transform_gaussians(gaussians, torch.from_numpy(onto[time][:3, :3]), torch.from_numpy(onto[time][:3, 3]))
         for time, gaussians in seen.items()
     }
+    if film is not None and film.shown is not None:
+        moved = {time: _within_outlines(gaussians, onto, film) for time, gaussians in moved.items()}
+        moved = {time: gaussians for time, gaussians in moved.items() if len(gaussians) or time == reference}
     trees = {time: KDTree(gaussians.means.numpy()) for time, gaussians in moved.items()}
     kept = [moved[reference]]
     covered = moved[reference].means.numpy()
-    for time in sorted(seen, key=lambda time: abs(time - reference)):
+    for time in sorted(moved, key=lambda time: abs(time - reference)):
         if time == reference:
             continue
         points = moved[time].means.numpy()
@@ -151,6 +161,27 @@ def _body(seen: dict[int, Gaussians], onto: dict[int, np.ndarray], reference: in
             kept.append(moved[time][torch.from_numpy(new)])
             covered = np.concatenate([covered, points[new]])
     return Gaussians.joined(kept)
+
+
+def _within_outlines(gaussians: Gaussians, onto: dict[int, np.ndarray], film: Film) -> Gaussians:
+    """Those that stay in sight of the film's outlines when they move as the thing does: others are not of it.
+
+    At the ends of a way an outline also holds floor that the thing covers at most times, and one of a thing with joints
+    holds limbs that go their own ways. Moved along, they leave the outlines of other times.
+    """
+    assert film.shown is not None
+    points = gaussians.means.numpy().astype(np.float64)
+    inside, asked = np.zeros(len(points)), np.zeros(len(points))
+    for time, matrix in onto.items():
+        turn, shift = matrix[:3, :3], matrix[:3, 3]
+        depth, row, column = film.seen((points - shift) @ turn, time)
+        near = ndimage.maximum_filter(film.shown[time], 2 * _OUTLINE_MARGIN_PX + 1) > 0
+        height, width = near.shape
+        seen = (depth > 0) & (row > -0.5) & (row < height - 0.5) & (column > -0.5) & (column < width - 0.5)
+        at = np.rint(row).clip(0, height - 1).astype(int), np.rint(column).clip(0, width - 1).astype(int)
+        asked += seen
+        inside += seen & near[at]
+    return gaussians[torch.from_numpy(np.flatnonzero(inside >= _WITHIN_SHARE * asked))]
 
 
 def _at_every_time(to_world: dict[int, np.ndarray], num_times: int, centre: np.ndarray) -> np.ndarray:

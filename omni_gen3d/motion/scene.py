@@ -52,18 +52,21 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     film = join_films(films) if len(films) == len(windows) else None
     link = link_length(moving)
     parts: list[MovingPart] = []
-    used = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     for track in find_tracks(moving, things):
         part = rigid_part(track, moving, f"part_{len(parts):02}", link, film) if len(parts) < MAX_PARTS else None
-        for time, which in track.members.items():
-            (rest if part is None else used)[time][torch.from_numpy(which)] = True
         if part is not None:
             parts.append(part)
+            continue
+        for time, which in track.members.items():
+            rest[time][torch.from_numpy(which)] = True
     # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
     # A camera that walks has seen behind what moves; one that stands has not.
-    static = _everywhere([window.static for window in windows]) if camera_moves else clear_way(windows[0].static, parts)
+    if camera_moves:
+        static = _everywhere([window.static for window in windows])
+    else:
+        static = clear_way(windows[0].static, parts, windows[0].witnessed)
     return DynamicScene(
         static=static,
         parts=tuple(parts),

@@ -8,6 +8,7 @@ tells is the scene itself: a place is left when cameras see through it, to somet
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
+from functools import partial
 
 import numpy as np
 import torch
@@ -19,6 +20,7 @@ from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.placing import placed_things
 from omni_gen3d.motion.silhouettes import OTHER_COLOR, silhouettes
 from omni_gen3d.render import render
+from omni_gen3d.render.threads import side_by_side
 from omni_gen3d.types import Cameras, Gaussians, GaussianSequence
 
 # Cameras that vote on what is seen through.
@@ -43,12 +45,15 @@ class Split:
         things: Of each of those the number of the thing that the film shows there, 0 where it shows none, each
             ``(N,)``; None where the camera moved, or nothing was filmed.
         film: What was filmed; None where nothing was.
+        witnessed: At which times the film shows each Gaussian of ``static`` standing where it stands, ``(T, N)``, bool;
+            None where ``things`` is.
     """
 
     static: Gaussians
     moving: tuple[Gaussians, ...]
     things: tuple[np.ndarray, ...] | None = None
     film: Film | None = None
+    witnessed: np.ndarray | None = None
 
 
 @torch.no_grad()
@@ -79,12 +84,15 @@ def split_sequence(
     still = filmed is not None and filmed_by is None
     depths = np.zeros(0)
     if len(chosen) or still:
-        depths = np.stack([_depth_maps(frame, views) for frame in frames])
+        depths = np.stack(side_by_side([partial(_depth_maps, frame, views) for frame in frames]))
     if len(chosen):
         moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, filmed)
-    things = None
+    things = shown = None
     if filmed is not None and still:
-        frames, things = _things(frames, alive, filmed, depths[:, 0])
+        shown, factors = map(
+            torch.from_numpy, placed_things(silhouettes(filmed.pictures, depths[:, 0]), depths[:, 0], filmed)
+        )
+        frames, things = _things(frames, alive, filmed, depths[:, 0], shown, factors)
         moving |= things > 0
 
     at_rest = alive & ~moving
@@ -96,15 +104,20 @@ def split_sequence(
         static,
         tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True)),
         None if things is None else tuple(one[which].numpy() for one, which in zip(things, moving, strict=True)),
-        filmed,
+        filmed if filmed is None or shown is None else replace(filmed, shown=shown.numpy()),
+        None if filmed is None or shown is None else _witnessed(static.means, filmed, depths[:, 0], shown),
     )
 
 
 def _things(
-    frames: tuple[Gaussians, ...], alive: torch.Tensor, film: Film, depth: np.ndarray
+    frames: tuple[Gaussians, ...],
+    alive: torch.Tensor,
+    film: Film,
+    depth: np.ndarray,
+    shown: torch.Tensor,
+    factors: torch.Tensor,
 ) -> tuple[tuple[Gaussians, ...], torch.Tensor]:
     """The frames with what is seen on things at its right depth, and each Gaussian's thing, 0 for none, ``(T, N)``."""
-    shown, factors = map(torch.from_numpy, placed_things(silhouettes(film.pictures, depth), depth, film))
     found = torch.zeros(alive.shape, dtype=torch.int16)
     placed = []
     for time, frame in enumerate(frames):
@@ -117,6 +130,16 @@ def _things(
         eye = film.cameras.positions[time]
         placed.append(replace(frame, means=eye + (frame.means - eye) * factor, scales=frame.scales * factor))
     return tuple(placed), found
+
+
+def _witnessed(points: torch.Tensor, film: Film, depth: np.ndarray, shown: torch.Tensor) -> np.ndarray:
+    """At which times points ``(N, 3)`` are what the film shows, and nothing that moves is, ``(T, N)``."""
+    times = []
+    for time in range(len(film)):
+        z, row, column, inside = (part[0, 0] for part in _seen(points[None], film.cameras[[time]]))
+        off = (torch.from_numpy(depth[time])[row, column] - z).abs()
+        times.append(inside & (off < _margin(z)) & (shown[time][row, column] == 0))
+    return torch.stack(times).numpy()
 
 
 def _margin(depth: torch.Tensor) -> torch.Tensor:

@@ -13,25 +13,35 @@ from omni_gen3d.types import CollisionProxy, Gaussians, MovingPart, SpawnPose
 
 # So far inside of a part no floor and no neighbour is mistaken for what it drives through [m].
 _DEEP_M = 0.05
+# What the film shows standing so often while no part is there was there before it.
+_MIN_WITNESSES = 3
 
 
-def clear_way(static: Gaussians, parts: Sequence[MovingPart]) -> Gaussians:
+def clear_way(static: Gaussians, parts: Sequence[MovingPart], witnessed: np.ndarray | None = None) -> Gaussians:
     """What stands still, without what a part would drive through.
 
     The end of a way that leads away from the camera is hidden by what moves there, or shown with the same colours all
-    along: no picture tells that it is empty, and a decoder leaves a copy of the thing there. The way itself tells.
+    along: no picture tells that it is empty, and a decoder leaves a copy of the thing there. The way itself tells. But
+    what is seen while the part is elsewhere, stays: then the collider is too large, as that of an arm must be.
 
     Args:
         static: In the world.
         parts: In the same world.
+        witnessed: See ``Split``; of the first T times.
     """
+    if not parts:
+        return static
     points = static.means.numpy().astype(np.float64)
-    clear = np.ones(len(points), np.bool_)
+    inside = np.zeros((len(parts[0].to_world), len(points)), np.bool_)
     for part in parts:
-        for matrix in part.to_world[part.present]:
+        for time in np.flatnonzero(part.present):
+            matrix = part.to_world[time]
             local = (points - matrix[:3, 3]) @ matrix[:3, :3]
             for hull in part.hulls:
-                clear &= ~in_hull(hull, local, _DEEP_M)
+                inside[time] |= in_hull(hull, local, _DEEP_M)
+    clear = ~inside.any(0)
+    if witnessed is not None:
+        clear |= (witnessed & ~inside[: len(witnessed)]).sum(0) >= _MIN_WITNESSES
     return static if clear.all() else static[torch.from_numpy(np.flatnonzero(clear))]
 
 

@@ -100,10 +100,7 @@ class _Filmed:
     @property
     def still(self) -> torch.Tensor:
         """True well away from anything that changes in the film, shadows too, ``(B, H, W)``."""
-        rgb = self.filmed.clips.rgb
-        changes = ((rgb - rgb[:, :, :1]).abs().amax((1, 2)) > 1 / 255).float()[:, None]
-        size = 2 * _STILL_MARGIN_PX + 1
-        return F.max_pool2d(changes, size, stride=1, padding=_STILL_MARGIN_PX)[:, 0] < 0.5
+        return _stays(self.filmed.clips.rgb)
 
     def changing_along(self, camera_to_first: torch.Tensor) -> torch.Tensor:
         """``changing`` as cameras ``(B, L, 4, 4)`` see it: the film's masks warped, ``(B, L, H, W)``."""
@@ -294,12 +291,8 @@ def _add_film(tally: Tally, moments: list[dict[str, torch.Tensor]], batch: _Film
 
 
 def _add_truth(tally: Tally, shown: torch.Tensor, novel: Scenes, batch: _Filmed) -> None:
-    """Against the true world along the seventh trajectory, its lengths scaled by the true median depth."""
-    truth = batch.filmed.clips
-    path = novel.camera_to_first[:, 0].clone()
-    path[..., :3, 3] *= truth.depth[:, 0].flatten(1).median(1).values[:, None, None]
-    times = torch.arange(path.shape[1], device=path.device).expand(len(path), -1)
-    true = render_times(batch.views, path, times, *shown.shape[-2:])
+    """Against the true world along the seventh trajectory."""
+    true = _true_clips(batch, novel.camera_to_first[:, 0])
     target = true.clips.rgb.transpose(1, 2)
     odd = slice(1, None, 2)
     tally.add({"true_psnr_db": psnr(shown[:, odd], target[:, odd])}, len(target))
@@ -315,12 +308,28 @@ def _add_flicker(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Sc
         _add_flickering(tally, "flicker_grey", pictures, quiet)
 
 
+def _stays(rgb: torch.Tensor) -> torch.Tensor:
+    """Where pictures ``(B, 3, L, H, W)`` stay as they are, well away from all that changes, ``(B, H, W)``."""
+    changes = ((rgb - rgb[:, :, :1]).abs().amax((1, 2)) > 1 / 255).float()[:, None]
+    return F.max_pool2d(changes, 2 * _STILL_MARGIN_PX + 1, stride=1, padding=_STILL_MARGIN_PX)[:, 0] < 0.5
+
+
 def _still_from(batch: _Filmed, camera: torch.Tensor) -> torch.Tensor:
-    """``still`` as one camera ``(B, 1, 4, 4)`` sees it, ``(B, H, W)``."""
+    """``still`` as one camera ``(B, 1, 4, 4)`` sees it, where in truth nothing passes before it, ``(B, H, W)``."""
     films = batch.films
     mask = batch.still[:, None].float().expand(-1, 3, -1, -1)
     seen = warp(mask, films.depth[:, 0], films.intrinsics, camera)
-    return (seen.rgb[:, 0, 0] > 0.999) & (seen.mask[:, 0, 0] > 0.5)
+    still = (seen.rgb[:, 0, 0] > 0.999) & (seen.mask[:, 0, 0] > 0.5)
+    return still & _stays(_true_clips(batch, camera.expand(-1, films.depth.shape[1], -1, -1)).clips.rgb)
+
+
+def _true_clips(batch: _Filmed, path: torch.Tensor) -> MovingClips:
+    """The true world at every time along cameras ``(B, L, 4, 4)``, their lengths scaled by the true median depth."""
+    truth = batch.filmed.clips
+    path = path.clone()
+    path[..., :3, 3] *= truth.depth[:, 0].flatten(1).median(1).values[:, None, None]
+    times = torch.arange(path.shape[1], device=path.device).expand(len(path), -1)
+    return render_times(batch.views, path, times, *truth.rgb.shape[-2:])
 
 
 def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scenes, batch: _Filmed, item: int) -> None:

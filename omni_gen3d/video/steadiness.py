@@ -27,7 +27,7 @@ _FAR_BACK, _COVERED_SHARE, _OFF_PX = 6, 0.8, 2.0
 
 
 # Scales that are tried for depth, pairs of frames looked at, and the share of the error that a better one leaves.
-_SCALES = np.geomspace(0.5, 2.0, 25)
+_SCALES = np.geomspace(0.2, 5.0, 57)
 _SCALE_PAIRS, _CLEARLY_BETTER = 4, 0.97
 
 

@@ -41,3 +41,18 @@ def test_what_is_beside_the_way_stays(moving_world):
     below = scene.static.means[:, :2] - torch.from_numpy(through[:2]).float()
     assert (below.norm(dim=1) < 0.2).any()
     assert clear_way(scene.static, scene.parts) is scene.static
+
+
+def test_what_the_film_shows_without_the_part_stays(moving_world):
+    """Gaussians deep in the way of a part stay if the film shows them while it is elsewhere, else not."""
+    world = moving_world("fading")
+    split = split_sequence(world.sequence, world.cameras)
+    (part,) = assemble_scene([split], 8.0).parts
+    end = torch.from_numpy(part.to_world[-1]).float()
+    copy = transform_gaussians(part.gaussians, end[:3, :3], 0.3 * end[:3, :3] @ part_middle(part) + end[:3, 3], 0.7)
+    witnessed = np.zeros((len(part.to_world), len(copy)), np.bool_)
+    assert len(clear_way(copy, [part], witnessed)) == 0
+    witnessed[-1] = True
+    assert len(clear_way(copy, [part], witnessed)) == 0
+    witnessed[:3] = True
+    assert clear_way(copy, [part], witnessed) is copy
