@@ -29,7 +29,7 @@ from omni_gen3d.video.cache4d import cache_at_times
 from omni_gen3d.video.camera_path import read_camera_path
 from omni_gen3d.video.clip import Clip, load_clip
 from omni_gen3d.video.depth import estimate_fov, estimate_video_depth
-from omni_gen3d.video.ground import find_ground
+from omni_gen3d.video.ground import find_ground, ground_seen
 from omni_gen3d.video.imagine import VideoModel, draw_noise, imagine_video, latent_of_picture
 from omni_gen3d.video.survey import survey_film
 from omni_gen3d.video.text import encode_text
@@ -187,7 +187,7 @@ def _make_scene(
             if anchor is None:
                 anchor, note = _find_anchor(sequence, cameras, depth[0].cpu(), intrinsics.cpu(), unit, seed)
                 notes += [] if note is None else [note]
-            sequence = _placed(sequence, anchor, intrinsics.cpu(), unit)
+            sequence = _placed(sequence, anchor, intrinsics.cpu(), unit, depth.cpu() if survey is None else None)
             cameras = transform_cameras(cameras, anchor.rotation, anchor.translation, unit)
             if filmed_by is not None:
                 filmed_by = transform_cameras(filmed_by, turn, shift)
@@ -269,10 +269,24 @@ def _moved(sequence: GaussianSequence, turn: torch.Tensor, shift: torch.Tensor, 
     )
 
 
-def _placed(sequence: GaussianSequence, anchor: _Anchor, intrinsics: torch.Tensor, unit: float) -> GaussianSequence:
-    """A window in the world, its floor flat."""
-    if anchor.ground is not None:
-        ground = replace(anchor.ground, camera_height=anchor.ground.camera_height / unit)
-        settled = tuple(settle_on_ground(gaussians, ground, intrinsics) for gaussians in sequence.frames)
+def _placed(
+    sequence: GaussianSequence, anchor: _Anchor, intrinsics: torch.Tensor, unit: float, depth: torch.Tensor | None
+) -> GaussianSequence:
+    """A window in the world, its floor flat.
+
+    The floor is where a still camera's depth ``(L, H, W)`` [m] shows it at each time: what drives over it later is not
+    it. Without one it is where the first frame showed it.
+    """
+    ground = anchor.ground
+    if ground is not None:
+        if depth is None:
+            grounds = [ground] * len(sequence.frames)
+        else:
+            shown = depth[: len(sequence.frames)]
+            grounds = [ground_seen(seen, intrinsics, ground.up, ground.camera_height) for seen in shown]
+        settled = tuple(
+            settle_on_ground(gaussians, replace(floor, camera_height=ground.camera_height / unit), intrinsics)
+            for gaussians, floor in zip(sequence.frames, grounds, strict=True)
+        )
         sequence = replace(sequence, frames=settled)
     return _moved(sequence, anchor.rotation, anchor.translation, unit)
