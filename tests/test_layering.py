@@ -55,7 +55,9 @@ ALLOWED_EDGES: dict[str, set[str]] = {
     # What runs inside Kit, whose Python has neither torch nor numpy.
     "kit": {"errors", "request", "envs", "worker"},
     "training": FOUNDATION | STAGES | {"__init__", "console", "pipeline", "placing", "envs"},
-    "bench": FOUNDATION | STAGES | {"__init__", "console", "conversion", "pipeline", "splat_file", "envs", "training"},
+    "bench": FOUNDATION
+    | STAGES
+    | {"__init__", "console", "conversion", "filming", "finishing", "pipeline", "splat_file", "envs", "training"},
     "conversion": FOUNDATION | STAGES | {"finishing", "splat_file"},
     "cli": FOUNDATION
     | STAGES

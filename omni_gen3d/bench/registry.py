@@ -109,12 +109,7 @@ def _work(home: Path, own: Path, shared: Sequence[Path], seed: tuple[int, int], 
         count("torn", _torn([entry for entry in drawn if not entry.tags]))
         victims = [entry.id for entry in entries if entry.tags]
         if victims and rng.random() < 0.5:
-            try:
-                registry.remove(rng.choice(victims))
-                count("removed")
-            except InputError as error:
-                if "not in the library" not in str(error):
-                    raise
+            count("removed", _remove(registry, rng.choice(victims)))
         count("rounds")
     log.write_text(json.dumps(counts))
 
@@ -136,7 +131,18 @@ def _kill_writers(home: Path, source: Path, end: float, rng: random.Random) -> i
 def _register_and_remove(home: Path, source: Path) -> None:
     registry = Registry(home)
     while True:
-        registry.remove(registry.add(source, tags=["victim"]).id)
+        _remove(registry, registry.add(source, tags=["victim"]).id)
+
+
+def _remove(registry: Registry, id_: str) -> bool:
+    """Remove an entry; False where another process was faster."""
+    try:
+        registry.remove(id_)
+    except InputError as error:
+        if "not in the library" not in str(error):
+            raise
+        return False
+    return True
 
 
 def _torn(entries: Sequence[Entry]) -> int:
