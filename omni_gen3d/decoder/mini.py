@@ -29,7 +29,6 @@ from omni_gen3d.types import Cameras, Gaussians, VideoLatents
 
 STRIDE = 2
 _OUTPUT_CHANNELS = 14
-OPACITY_CHANNEL = 10  # of the raw outputs, see _activate
 _LATENT_SCALE = 1.2
 _FRAMES_PER_LATENT = 8
 # How far the decoder may move a depth that the 3D cache knows, in natural logarithms.

@@ -10,6 +10,9 @@ import torch
 
 from omni_gen3d.types import Cameras
 
+# Nothing nearer than this is seen.
+_NEAR_M = 0.05
+
 
 @dataclass(frozen=True)
 class Film:
@@ -30,17 +33,18 @@ class Film:
         return len(self.pictures)
 
     def seen(self, points: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Depths [m], rows and columns [pixels, middles at whole numbers] of points ``(N, 3)``, each ``(N,)``."""
+        """Rows and columns [pixels, middles at whole numbers] of points ``(N, 3)``, and whether they lie in the picture
+        and at least 5 cm ahead, each ``(N,)``."""
         matrix = self.cameras.world_to_camera[time].double().numpy()
         lens = self.cameras.intrinsics[time].double().numpy()
         local = points @ matrix[:3, :3].T + matrix[:3, 3]
         depth = local[:, 2]
         ahead = np.maximum(depth, 1e-3)
-        return (
-            depth,
-            local[:, 1] / ahead * lens[1, 1] + lens[1, 2] - 0.5,
-            local[:, 0] / ahead * lens[0, 0] + lens[0, 2] - 0.5,
-        )
+        row = local[:, 1] / ahead * lens[1, 1] + lens[1, 2] - 0.5
+        column = local[:, 0] / ahead * lens[0, 0] + lens[0, 2] - 0.5
+        height, width = self.pictures.shape[1:3]
+        inside = (row > -0.5) & (row < height - 0.5) & (column > -0.5) & (column < width - 0.5)
+        return row, column, inside & (depth > _NEAR_M)
 
 
 def join_films(windows: Sequence[Film]) -> Film:
@@ -52,9 +56,10 @@ def join_films(windows: Sequence[Film]) -> Film:
         first.cameras.width,
         first.cameras.height,
     )
-    pictures = np.concatenate([first.pictures, *(window.pictures[1:] for window in later)])
     outlines = [window.shown for window in windows if window.shown is not None]
-    shown = None
-    if len(outlines) == len(windows):
-        shown = np.concatenate([outlines[0], *(outline[1:] for outline in outlines[1:])])
-    return Film(pictures, cameras, shown)
+    shown = _joined(outlines) if len(outlines) == len(windows) else None
+    return Film(_joined([window.pictures for window in windows]), cameras, shown)
+
+
+def _joined(windows: Sequence[np.ndarray]) -> np.ndarray:
+    return np.concatenate([windows[0], *(window[1:] for window in windows[1:])])

@@ -124,8 +124,6 @@ def _blurred(film: Film, time: int, blur: float) -> np.ndarray:
 
 def _sampled(film: Film, time: int, points: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours of a picture where points ``(N, 3)`` are seen, and whether they lie in it."""
-    depth, row, column = film.seen(points, time)
-    height, width = picture.shape[:2]
-    inside = (depth > 0.05) & (row > -0.5) & (row < height - 0.5) & (column > -0.5) & (column < width - 0.5)
+    row, column, inside = film.seen(points, time)
     colors = [ndimage.map_coordinates(picture[..., k], (row, column), order=1, mode="nearest") for k in range(3)]
     return np.stack(colors, 1), inside

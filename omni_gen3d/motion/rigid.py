@@ -143,8 +143,14 @@ def _body(
         for time, gaussians in seen.items()
     }
     if film is not None and film.shown is not None:
-        moved = {time: _within_outlines(gaussians, onto, film) for time, gaussians in moved.items()}
-        moved = {time: gaussians for time, gaussians in moved.items() if len(gaussians) or time == reference}
+        every = np.concatenate([gaussians.means.numpy() for gaussians in moved.values()]).astype(np.float64)
+        ends = np.cumsum([len(gaussians) for gaussians in moved.values()])
+        within = np.split(_within_outlines(every, onto, film, film.shown), ends[:-1])
+        moved = {
+            time: gaussians[torch.from_numpy(np.flatnonzero(kept))]
+            for (time, gaussians), kept in zip(moved.items(), within, strict=True)
+            if kept.any() or time == reference
+        }
     trees = {time: KDTree(gaussians.means.numpy()) for time, gaussians in moved.items()}
     kept = [moved[reference]]
     covered = moved[reference].means.numpy()
@@ -163,25 +169,22 @@ def _body(
     return Gaussians.joined(kept)
 
 
-def _within_outlines(gaussians: Gaussians, onto: dict[int, np.ndarray], film: Film) -> Gaussians:
-    """Those that stay in sight of the film's outlines when they move as the thing does: others are not of it.
+def _within_outlines(points: np.ndarray, onto: dict[int, np.ndarray], film: Film, shown: np.ndarray) -> np.ndarray:
+    """Which of the points ``(N, 3)`` stay within the film's outlines ``shown (T, H, W)`` when they move as the thing
+    does, ``(N,)``: others are not of it.
 
     At the ends of a way an outline also holds floor that the thing covers at most times, and one of a thing with joints
     holds limbs that go their own ways. Moved along, they leave the outlines of other times.
     """
-    assert film.shown is not None
-    points = gaussians.means.numpy().astype(np.float64)
     inside, asked = np.zeros(len(points)), np.zeros(len(points))
     for time, matrix in onto.items():
         turn, shift = matrix[:3, :3], matrix[:3, 3]
-        depth, row, column = film.seen((points - shift) @ turn, time)
-        near = ndimage.maximum_filter(film.shown[time], 2 * _OUTLINE_MARGIN_PX + 1) > 0
-        height, width = near.shape
-        seen = (depth > 0) & (row > -0.5) & (row < height - 0.5) & (column > -0.5) & (column < width - 0.5)
-        at = np.rint(row).clip(0, height - 1).astype(int), np.rint(column).clip(0, width - 1).astype(int)
-        asked += seen
-        inside += seen & near[at]
-    return gaussians[torch.from_numpy(np.flatnonzero(inside >= _WITHIN_SHARE * asked))]
+        row, column, seen = film.seen((points - shift) @ turn, time)
+        near = ndimage.maximum_filter(shown[time], 2 * _OUTLINE_MARGIN_PX + 1) > 0
+        at = np.flatnonzero(seen)
+        asked[at] += 1
+        inside[at] += near[np.rint(row[at]).astype(int), np.rint(column[at]).astype(int)]
+    return inside >= _WITHIN_SHARE * asked
 
 
 def _at_every_time(to_world: dict[int, np.ndarray], num_times: int, centre: np.ndarray) -> np.ndarray:

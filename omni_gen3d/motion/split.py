@@ -89,9 +89,8 @@ def split_sequence(
         moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, filmed)
     things = shown = None
     if filmed is not None and still:
-        shown, factors = map(
-            torch.from_numpy, placed_things(silhouettes(filmed.pictures, depths[:, 0]), depths[:, 0], filmed)
-        )
+        shown, factors = placed_things(silhouettes(filmed.pictures, depths[:, 0]), depths[:, 0], filmed)
+        filmed = replace(filmed, shown=shown)
         frames, things = _things(frames, alive, filmed, depths[:, 0], shown, factors)
         moving |= things > 0
 
@@ -104,7 +103,7 @@ def split_sequence(
         static,
         tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True)),
         None if things is None else tuple(one[which].numpy() for one, which in zip(things, moving, strict=True)),
-        filmed if filmed is None or shown is None else replace(filmed, shown=shown.numpy()),
+        filmed,
         None if filmed is None or shown is None else _witnessed(static.means, filmed, depths[:, 0], shown),
     )
 
@@ -114,31 +113,32 @@ def _things(
     alive: torch.Tensor,
     film: Film,
     depth: np.ndarray,
-    shown: torch.Tensor,
-    factors: torch.Tensor,
+    shown: np.ndarray,
+    factors: np.ndarray,
 ) -> tuple[tuple[Gaussians, ...], torch.Tensor]:
     """The frames with what is seen on things at its right depth, and each Gaussian's thing, 0 for none, ``(T, N)``."""
+    numbers, ratios = torch.from_numpy(shown), torch.from_numpy(factors)
     found = torch.zeros(alive.shape, dtype=torch.int16)
     placed = []
     for time, frame in enumerate(frames):
         z, row, column, inside = (part[0, 0] for part in _seen(frame.means[None], film.cameras[[time]]))
         seen = torch.from_numpy(depth[time])[row, column]
-        there = inside & alive[time] & (z < seen + _margin(z)) & (shown[time][row, column] > 0)
-        found[time] = torch.where(there, shown[time][row, column], found[time])
+        there = inside & alive[time] & (z < seen + _margin(z)) & (numbers[time][row, column] > 0)
+        found[time] = torch.where(there, numbers[time][row, column], found[time])
         # Along the ray, so that the film shows the same.
-        factor = torch.where(there, factors[time][row, column], 1.0)[:, None]
+        factor = torch.where(there, ratios[time][row, column], 1.0)[:, None]
         eye = film.cameras.positions[time]
         placed.append(replace(frame, means=eye + (frame.means - eye) * factor, scales=frame.scales * factor))
     return tuple(placed), found
 
 
-def _witnessed(points: torch.Tensor, film: Film, depth: np.ndarray, shown: torch.Tensor) -> np.ndarray:
+def _witnessed(points: torch.Tensor, film: Film, depth: np.ndarray, shown: np.ndarray) -> np.ndarray:
     """At which times points ``(N, 3)`` are what the film shows, and nothing that moves is, ``(T, N)``."""
     times = []
     for time in range(len(film)):
         z, row, column, inside = (part[0, 0] for part in _seen(points[None], film.cameras[[time]]))
         off = (torch.from_numpy(depth[time])[row, column] - z).abs()
-        times.append(inside & (off < _margin(z)) & (shown[time][row, column] == 0))
+        times.append(inside & (off < _margin(z)) & (torch.from_numpy(shown[time])[row, column] == 0))
     return torch.stack(times).numpy()
 
 

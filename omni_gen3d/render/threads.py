@@ -50,7 +50,8 @@ def torch_on(cores: int) -> Iterator[None]:
 
     numba shares torch's pool of threads and takes all of it for both when it starts, so it starts first.
     """
-    _layer_allows_it()
+    with kernels():
+        _start_layer(1)
     before = torch.get_num_threads()
     torch.set_num_threads(min(cores, before))
     try:

@@ -139,10 +139,16 @@ def train_depth(
     size = (_PICTURES_PER_CHUNK, config.height, config.width)
     additions = 0
 
+    def add(
+        rgb: torch.Tensor, depth: torch.Tensor, intrinsics: torch.Tensor, moving: torch.Tensor | None = None
+    ) -> None:
+        if moving is None:
+            moving = torch.zeros_like(depth, dtype=torch.bool)
+        pool.add(rgb=to_bytes(rgb), depth=depth.half(), moving=moving, intrinsics=intrinsics)
+
     def add_objects(caster: ObjectCaster) -> None:
         seen = sample_object_pictures(*size, caster, generator)
-        still = torch.zeros_like(seen.depth, dtype=torch.bool)
-        pool.add(rgb=to_bytes(seen.rgb), depth=seen.depth.half(), moving=still, intrinsics=seen.intrinsics)
+        add(seen.rgb, seen.depth, seen.intrinsics)
 
     def add_rooms(turn: int) -> None:
         if turn % _MOVING_EVERY == 0:
@@ -151,9 +157,8 @@ def train_depth(
         else:
             real_lens = caster is not None and turn // _MOVING_EVERY % _PHOTO_LENS_EVERY == 0
             clips = sample_pictures(*size, generator, PHOTO_FOCAL_RANGE if real_lens else FOCAL_RANGE)[1]
-            moving = torch.zeros_like(clips.depth[:, 0], dtype=torch.bool)
-        rgb, depth = to_bytes(clips.rgb[:, :, 0]), clips.depth[:, 0].half()
-        pool.add(rgb=rgb, depth=depth, moving=moving, intrinsics=clips.intrinsics)
+            moving = None
+        add(clips.rgb[:, :, 0], clips.depth[:, 0], clips.intrinsics, moving)
 
     def add_pictures() -> None:
         nonlocal additions

@@ -227,10 +227,11 @@ def _measure(
         drawn = _add_novel(tally, moments, frozen, novel, batch)
         _add_film(tally, moments, batch)
         _add_truth(tally, drawn, novel, batch)
-        _add_flicker(tally, moments, novel, batch)
+        still = _still_from(batch, novel.camera_to_first[:, 0, -1:])
+        _add_flicker(tally, moments, novel, still)
         while apart and count:
             count, apart = count - 1, apart - 1
-            _add_apart(tally, moments, novel, batch, count)
+            _add_apart(tally, moments, novel, batch, still[count], count)
         sheet.append(_sheet_rows(filmed, novel, drawn))
     if out is not None:
         write_contact_sheet(torch.cat(sheet)[: 8 * 9], out / "moving.png", columns=9)
@@ -299,9 +300,9 @@ def _add_truth(tally: Tally, shown: torch.Tensor, novel: Scenes, batch: _Filmed)
     _add_masked(tally, "true_moving_psnr_db", shown[:, odd], target[:, odd], true.moving[:, odd])
 
 
-def _add_flicker(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scenes, batch: _Filmed) -> None:
+def _add_flicker(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scenes, still: torch.Tensor) -> None:
+    """Of what stands still from the end of the seventh trajectory, see ``_still_from``."""
     camera = novel.camera_to_first[:, 0, -1:]
-    still = _still_from(batch, camera)
     height, width = still.shape[-2:]
     colors = [draw_scenes(gaussians, camera, novel.intrinsics, height, width).color[:, 0] for gaussians in moments]
     for pictures, quiet in zip(torch.stack(colors, 1), still, strict=True):
@@ -332,10 +333,18 @@ def _true_clips(batch: _Filmed, path: torch.Tensor) -> MovingClips:
     return render_times(batch.views, path, times, *truth.rgb.shape[-2:])
 
 
-def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scenes, batch: _Filmed, item: int) -> None:
+def _add_apart(
+    tally: Tally,
+    moments: list[dict[str, torch.Tensor]],
+    novel: Scenes,
+    batch: _Filmed,
+    still: torch.Tensor,
+    item: int,
+) -> None:
     """Take one scene apart where its own floor is, as ``generate --video`` does, and look at what came of it.
 
-    The truth is compared in the first camera's frame; a film without a floor takes the true camera's place.
+    ``still (H, W)`` is as for ``_add_flicker``. The truth is compared in the first camera's frame; a film without a
+    floor takes the true camera's place.
     """
     views, films = batch.views, batch.films
     height, width = films.frames.shape[-2:]
@@ -362,7 +371,7 @@ def _add_apart(tally: Tally, moments: list[dict[str, torch.Tensor]], novel: Scen
     )
     arc = cameras_of(novel.camera_to_first[item, 0])
     pictures = torch.stack([_picture(scene, time, arc[[len(arc) - 1]]) for time in range(len(moments))])
-    _add_flickering(tally, "flicker_shared_grey", pictures, _still_from(batch, novel.camera_to_first[:, 0, -1:])[item])
+    _add_flickering(tally, "flicker_shared_grey", pictures, still)
     odd = range(1, len(moments), 2)
     shown = torch.stack([_picture(scene, time, arc[[time]]) for time in odd]).permute(0, 3, 1, 2)
     target = novel.teacher[item, 0].transpose(0, 1)[1::2].cpu()

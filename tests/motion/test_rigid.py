@@ -7,7 +7,7 @@ import torch
 
 from omni_gen3d.motion.film import Film, join_films
 from omni_gen3d.motion.rigid import _within_outlines
-from omni_gen3d.types import Cameras, Gaussians
+from omni_gen3d.types import Cameras
 
 TIMES, HEIGHT, WIDTH = 5, 60, 100
 
@@ -25,23 +25,18 @@ def film_of_a_square() -> tuple[Film, dict[int, np.ndarray]]:
     return Film(np.zeros((TIMES, HEIGHT, WIDTH, 3), np.float32), cameras, shown), onto
 
 
-def points(*means: tuple[float, float, float]) -> Gaussians:
-    count = len(means)
-    quats = torch.tensor([[1.0, 0, 0, 0]]).repeat(count, 1)
-    return Gaussians(torch.tensor(means), quats, torch.ones(count, 3), torch.ones(count), torch.zeros(count, 1, 3))
-
-
 def test_what_leaves_the_outlines_is_not_of_the_thing() -> None:
     """The middle of the square stays, also where the camera sees it for a while only; floor beside it goes."""
     film, onto = film_of_a_square()
     middle, beside = (-0.2, 0.0, 2.0), (0.2, 0.0, 2.0)
-    kept = _within_outlines(points(middle, beside), onto, film)
-    assert kept.means.tolist() == points(middle).means.tolist()
+    assert film.shown is not None
+    kept = _within_outlines(np.array([middle, beside]), onto, film, film.shown)
+    assert kept.tolist() == [True, False]
     # Pushed out of the picture on the left at all times but the last two: where nothing is asked, nothing tells.
     far = {time: matrix.copy() for time, matrix in onto.items()}
     for time in range(3):
         far[time][0, 3] = 5.0
-    assert len(_within_outlines(points(middle), far, film)) == 1
+    assert _within_outlines(np.array([middle]), far, film, film.shown).tolist() == [True]
 
 
 def test_outlines_are_joined_as_pictures_are() -> None:

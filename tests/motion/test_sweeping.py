@@ -17,13 +17,16 @@ def test_a_copy_at_the_end_of_the_way_goes(moving_world):
     world = moving_world("fading")
     split = split_sequence(world.sequence, world.cameras)
     (part,) = assemble_scene([split], 8.0).parts
-    end = torch.from_numpy(part.to_world[-1]).float()
-    # Smaller, so that it lies well inside of the part, and off the floor, which is kept there.
-    copy = transform_gaussians(part.gaussians, end[:3, :3], 0.3 * end[:3, :3] @ part_middle(part) + end[:3, 3], 0.7)
-    both = Gaussians.joined([split.static, copy])
+    both = Gaussians.joined([split.static, copy_at_the_end(part)])
     scene = assemble_scene([Split(both, split.moving)], 8.0)
     assert len(scene.parts) == 1
     np.testing.assert_array_equal(scene.static.means, split.static.means)
+
+
+def copy_at_the_end(part: MovingPart) -> Gaussians:
+    """Where the part's way ends; smaller, so that it lies well inside of it, and off the floor, which is kept there."""
+    end = torch.from_numpy(part.to_world[-1]).float()
+    return transform_gaussians(part.gaussians, end[:3, :3], 0.3 * end[:3, :3] @ part_middle(part) + end[:3, 3], 0.7)
 
 
 def part_middle(part: MovingPart) -> torch.Tensor:
@@ -48,8 +51,7 @@ def test_what_the_film_shows_without_the_part_stays(moving_world):
     world = moving_world("fading")
     split = split_sequence(world.sequence, world.cameras)
     (part,) = assemble_scene([split], 8.0).parts
-    end = torch.from_numpy(part.to_world[-1]).float()
-    copy = transform_gaussians(part.gaussians, end[:3, :3], 0.3 * end[:3, :3] @ part_middle(part) + end[:3, 3], 0.7)
+    copy = copy_at_the_end(part)
     witnessed = np.zeros((len(part.to_world), len(copy)), np.bool_)
     assert len(clear_way(copy, [part], witnessed)) == 0
     witnessed[-1] = True
