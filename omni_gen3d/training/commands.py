@@ -25,6 +25,9 @@ BatchSize = Annotated[int | None, typer.Option(help="Items a step and process.")
 PoolSize = Annotated[int | None, typer.Option(help="Items kept on the device.")]
 Seed = Annotated[int, typer.Option(help="Of initialisation and data.")]
 Size = Annotated[str, typer.Option(help="Width x height of the frames, both divisible by 16.")]
+LargerSize = Annotated[
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Every second step learns from frames of this size as well.")
+]
 LearningRate = Annotated[float | None, typer.Option(help="Peak; lower it where a training goes on.")]
 LogEvery = Annotated[float | None, typer.Option(help="Seconds between evaluations and checkpoints.")]
 Resume = Annotated[Path | None, typer.Option(help="Start from the weights of this checkpoint.")]
@@ -50,13 +53,22 @@ def _config(
     log_every: float | None,
     learning_rate: float | None,
 ) -> Any:
-    width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise InputError(f"--size is {size!r}; write WIDTHxHEIGHT, for example 320x176.")
+    width, height = _parsed_size("--size", size)
     given = {"minutes": minutes, "batch_size": batch_size, "pool_size": pool_size, "log_every_s": log_every}
     given |= {"learning_rate": learning_rate}
     given = {name: value for name, value in given.items() if value is not None}
-    return replace(defaults, seed=seed, width=int(width), height=int(height), **given)
+    return replace(defaults, seed=seed, width=width, height=height, **given)
+
+
+def _larger(config: Any, size: str | None) -> Any:
+    return None if size is None else config.of_size(*_parsed_size("--larger-size", size))
+
+
+def _parsed_size(option: str, size: str) -> tuple[int, int]:
+    width, _, height = size.partition("x")
+    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
+        raise InputError(f"{option} is {size!r}; write WIDTHxHEIGHT, for example 320x176.")
+    return int(width), int(height)
 
 
 @train_app.command()
@@ -120,6 +132,7 @@ def diffusion(
     log_every: LogEvery = None,
     learning_rate: LearningRate = None,
     resume: Resume = None,
+    larger_size: LargerSize = None,
 ) -> None:
     """Train the diffusion network."""
     from omni_gen3d.training.diffusion import DEFAULTS, train_diffusion
@@ -127,7 +140,7 @@ def diffusion(
 
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
-        train_diffusion(config, host, out, resume, tokenizer, depth)
+        train_diffusion(config, host, out, resume, tokenizer, depth, _larger(config, larger_size))
 
 
 @train_app.command()
@@ -145,6 +158,7 @@ def decoder(
     log_every: LogEvery = None,
     learning_rate: LearningRate = None,
     resume: Resume = None,
+    larger_size: LargerSize = None,
     films: Annotated[bool, typer.Option(help="Half of the scenes move.")] = True,
 ) -> None:
     """Train the Gaussian decoder on the diffusion network's own scenes (needs a GPU and gsplat)."""
@@ -153,7 +167,7 @@ def decoder(
 
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
-        train_decoder(config, host, out, resume, tokenizer, depth, diffusion, films)
+        train_decoder(config, host, out, resume, tokenizer, depth, diffusion, films, _larger(config, larger_size))
 
 
 @train_app.command("fetch-assets")
@@ -190,6 +204,7 @@ def mini(
     seed: Annotated[int, typer.Option(metavar="N", help="Of worlds, noise and classifier.")] = 0,
     out: Annotated[Path | None, typer.Option(metavar="FOLDER", help="Write contact sheets here.")] = None,
     classifier_seconds: Annotated[float, typer.Option(metavar="S", help="Budget of the classifier's training.")] = 75.0,
+    size: Size = "320x176",
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Measure what it makes of films of moving worlds instead.")
     ] = False,
@@ -204,6 +219,9 @@ def mini(
 
     if dynamic and worlds:
         raise InputError("--dynamic and --worlds measure different things; give one of them.")
+    width, height = _parsed_size("--size", size)
+    if (dynamic or worlds) and size != "320x176":
+        raise InputError(f"--size is {size}; films and colliders are measured at 320x176 alone.")
     folder = _folder(weights)
     if worlds:
         from omni_gen3d.training.evaluation_worlds import evaluate_worlds
@@ -220,6 +238,8 @@ def mini(
             against=against,
             out=out,
             classifier_seconds=classifier_seconds,
+            height=height,
+            width=width,
         )
     if as_json:
         typer.echo(json.dumps(result))

@@ -22,7 +22,7 @@ from omni_gen3d.decoder.mini import MiniDecoder, decode_maps, decoded_cameras, o
 from omni_gen3d.decoder.pruning import shown_order
 from omni_gen3d.training.clips import Pool
 from omni_gen3d.training.distillation import SceneSource, moving_rows, still_rows
-from omni_gen3d.training.loop import Host, TrainingConfig, fit
+from omni_gen3d.training.loop import USUAL_PIXELS, Host, TrainingConfig, fit
 from omni_gen3d.training.losses import TokenizerFeatures, gradient_difference, psnr
 from omni_gen3d.training.preview import write_contact_sheet
 from omni_gen3d.training.rasterize import draw_scenes, rasterize
@@ -39,6 +39,8 @@ DEFAULTS = TrainingConfig(
 )
 MAX_GAUSSIANS = 40_000
 _FILL_SHARE = 0.25
+# Every so many steps a second, larger size has its turn.
+_LARGER_EVERY = 3
 # Scenes that move, for each that stands still, in the pools; they are three times as large.
 _MOVING_SHARE = 0.5
 # Steps between eight new scenes.
@@ -67,6 +69,11 @@ def load_video_model(
         load_network(DepthNetwork, depth_folder, device),
         load_network(CosmosTransformer3DModel, diffusion_folder, device),
     )
+
+
+def gaussians_kept(height: int, width: int) -> int:
+    """How many Gaussians a scene keeps: as many for its pixels as ``MAX_GAUSSIANS`` for 320 x 176, and never fewer."""
+    return MAX_GAUSSIANS * max(1, height * width // USUAL_PIXELS)
 
 
 def keep_most_opaque(gaussians: dict[str, torch.Tensor], count: int) -> dict[str, torch.Tensor]:
@@ -297,6 +304,26 @@ def _network_to_train(resume: Path | None, films: bool) -> MiniDecoder:
     return trained.train().requires_grad_(True)
 
 
+class _Stills:
+    """Scenes of one size that stand still, from text and from pictures in turn.
+
+    Args:
+        source: Where they come from.
+        config: Size, and how many are kept.
+        batch_size: Scenes a step.
+        max_gaussians: How many a scene keeps.
+    """
+
+    def __init__(self, source: SceneSource, config: TrainingConfig, batch_size: int, max_gaussians: int) -> None:
+        self.pool, self.batch_size, self.max_gaussians = Pool(config.pool_size), batch_size, max_gaussians
+        self._source, self._from_text = source, False
+
+    def add(self) -> None:
+        """Some more of them."""
+        self._from_text = not self._from_text
+        self.pool.add(**still_rows(self._source.still(self._from_text)))
+
+
 def train_decoder(
     config: TrainingConfig,
     host: Host,
@@ -306,6 +333,7 @@ def train_decoder(
     depth_folder: Path,
     diffusion_folder: Path,
     films: bool = True,
+    larger: TrainingConfig | None = None,
 ) -> None:
     """Train the decoder on scenes sampled from the given networks.
 
@@ -315,6 +343,8 @@ def train_decoder(
 
     Args:
         films: Half of every batch moves; otherwise all scenes stand still, and the decoder gains no layers of time.
+        larger: Size, batch and pool of every third step, whose scenes stand still and keep as many more Gaussians as
+            they have pixels; without, all steps are of one size. Figures of it in the log begin with ``larger_``.
     """
     started_at = time.time()
     torch.manual_seed(config.seed)
@@ -328,37 +358,41 @@ def train_decoder(
     torch.manual_seed(config.seed + host.rank)
     generator = world_generator(config.seed * 1000 + 900 + host.rank, "train", host.device)
     rng = np.random.default_rng(config.seed * 1000 + 900 + host.rank)
+    half_batch = max(config.batch_size // 2, 1)
     source = SceneSource(model, config, generator, rng)
-    still, moving = Pool(config.pool_size), Pool(int(config.pool_size * _MOVING_SHARE))
+    still = _Stills(source, config, half_batch if films else config.batch_size, MAX_GAUSSIANS)
+    moving = Pool(int(config.pool_size * _MOVING_SHARE))
 
     def in_bfloat16() -> torch.autocast:
         return torch.autocast(host.device.type, torch.bfloat16)
 
-    additions = 0
-
-    def add_scenes() -> None:
-        """Eight more scenes: from pictures, moving, from text, moving, ..."""
-        nonlocal additions
-        kinds = ("text", "film", "picture", "film") if films else ("text", "picture")
-        kind = kinds[additions % len(kinds)]
-        if kind == "film":
-            moving.add(**moving_rows(*source.moving()))
-        else:
-            still.add(**still_rows(source.still(from_text=kind == "text")))
-        additions += 1
+    def add_films() -> None:
+        moving.add(**moving_rows(*source.moving()))
 
     heldout = world_generator(config.seed, "heldout", host.device)
     unseen = SceneSource(model, config, heldout, np.random.default_rng(0))
     validation = unseen.still(from_text=True)
     filmed, validation_moving, _ = unseen.moving()
-    add_scenes()
-    add_scenes()
+    adds = [still.add, add_films] if films else [still.add]
+    large = validation_large = None
+    if larger is not None:
+        source_large = SceneSource(model, larger, generator, rng)
+        large = _Stills(source_large, larger, larger.batch_size, gaussians_kept(larger.height, larger.width))
+        validation_large = SceneSource(model, larger, heldout, np.random.default_rng(0)).still(from_text=True)
+        adds = [*adds, *adds, large.add]
+    for add in dict.fromkeys(adds):
+        add()
+    additions = 0
+
+    def add_scenes() -> None:
+        nonlocal additions
+        adds[additions % len(adds)]()
+        additions += 1
+
     filling_began = time.time()
-    while still.size < config.pool_size and time.time() - filling_began < _FILL_SHARE * config.minutes * 60:
+    while still.pool.size < config.pool_size and time.time() - filling_began < _FILL_SHARE * config.minutes * 60:
         add_scenes()
     steps = 0
-    half_batch = max(config.batch_size // 2, 1)
-    still_batch = half_batch if films else config.batch_size
 
     def student(*args: torch.Tensor) -> torch.Tensor:
         with in_bfloat16():
@@ -372,15 +406,15 @@ def train_decoder(
         more, less = kept.tensor_split([kept.shape[1] - kept.shape[1] // 2], dim=1)
         return loss + _OPAQUENESS_WEIGHT / 2 * ((1 - more).mean() + (_LESSER_OPACITY - less).abs().mean())
 
-    def still_loss(pruned: bool, noise: float | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
-        batch = still.draw(still_batch)
+    def still_loss(scenes: _Stills, pruned: bool, noise: float | None) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        batch = scenes.pool.draw(scenes.batch_size)
         gaussians = decode_maps(
             student, batch["latents"].float(), batch["cache_depth"].float(), batch["camera_to_first"],
             batch["intrinsics"],
         )  # fmt: skip
         opacities, kept = gaussians["opacities"], None
         if pruned:
-            gaussians = keep_most_opaque(gaussians, MAX_GAUSSIANS)
+            gaussians = keep_most_opaque(gaussians, scenes.max_gaussians)
             kept = gaussians["opacities"]
         if noise is not None:
             gaussians = more_important_half(gaussians, noise)
@@ -427,7 +461,10 @@ def train_decoder(
             add_scenes()
         pruned = progress >= prune_from
         noise = _ORDER_NOISE * (1 - progress) if pruned and steps % _HALF_STEPS == 0 else None
-        loss, figures = still_loss(pruned, noise)
+        if large is not None and steps % _LARGER_EVERY == 0:
+            loss, figures = still_loss(large, pruned, noise)
+            return loss, {f"larger_{name}": value for name, value in figures.items()}
+        loss, figures = still_loss(still, pruned, noise)
         figures = {f"train_{name}": value for name, value in figures.items()}
         if not films:
             return loss, figures
@@ -444,11 +481,19 @@ def train_decoder(
         ]
         write_contact_sheet(torch.cat(pairs).flatten(0, 2), out / "renders.png", columns=12)
         target = validation_moving.teacher.permute(0, 1, 3, 4, 5, 2)
-        return fidelity_scores(kept, drawn, validation) | {
+        figures = fidelity_scores(kept, drawn, validation) | {
             "moving_psnr_db": psnr(moments, target),
-            "pool": float(still.size),
+            "pool": float(still.pool.size),
             "moving_pool": float(moving.size),
         }
+        if large is not None and validation_large is not None:
+            kept = kept_gaussians(student, validation_large, large.max_gaussians)
+            drawn = draw_trajectories(kept, validation_large)
+            figures |= {f"larger_{name}": x for name, x in fidelity_scores(kept, drawn, validation_large).items()}
+            figures["larger_pool"] = float(large.pool.size)
+            pair = torch.stack([validation_large.teacher[:, :, :, -1], drawn[:, :, -1].permute(0, 1, 4, 2, 3)], dim=2)
+            write_contact_sheet(pair[:2].flatten(0, 2), out / "renders_larger.png", columns=12)
+        return figures
 
     fit(
         network,

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -13,7 +14,7 @@ from omni_gen3d.training.clips import FOCAL_RANGE, Pool, sample_pictures, to_byt
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.losses import gradient_difference
 from omni_gen3d.training.moving import MovingClips, render_times, sample_moving_views
-from omni_gen3d.training.object_caster import ObjectCaster, open_objects
+from omni_gen3d.training.object_caster import open_objects
 from omni_gen3d.training.object_pictures import FOCAL_RANGE as PHOTO_FOCAL_RANGE
 from omni_gen3d.training.object_pictures import sample_object_pictures
 from omni_gen3d.training.worlds import compile_renderer, world_generator
@@ -25,11 +26,13 @@ DEFAULTS = TrainingConfig(
 _PICTURES_PER_CHUNK = 64
 _VALIDATION_PICTURES = 64
 _FILL_SHARE = 0.15
-# Every so many chunks one shows movers, each at one of a few times.
-_MOVING_EVERY, _MOVING_TIMES = 2, 5
-# With real objects: every so many chunks one shows them, and every so many of the procedural rooms that stand still are
-# seen through the lenses of real cameras.
-_OBJECTS_EVERY, _PHOTO_LENS_EVERY = 2, 2
+# What chunks of pictures show, in turn. A mover is seen at one of a few times.
+_Shown = Literal["rooms", "movers", "objects", "rooms as photographed"]
+_ROOMS: tuple[_Shown, ...] = ("rooms", "movers")
+_ROOMS_AND_OBJECTS: tuple[_Shown, ...] = ("objects", "rooms", "objects", "movers", "objects", "rooms") * 2 + (
+    "objects", "rooms as photographed", "objects", "movers", "objects", "rooms",
+)  # fmt: skip
+_MOVING_TIMES = 5
 # How much more a pixel of what moves counts: there are few, and colliders are made of them.
 _MOVING_WEIGHT = 4.0
 # Candidates for the depth of a pixel; the width of their Laplace distributions in log depth; and where a second one
@@ -121,7 +124,7 @@ def train_depth(
     depth, and L1 of the log tangent of half the field of view on the pictures whose rays are withheld.
 
     Args:
-        objects: Folder of ``train fetch-assets``: half of the pictures then show rooms of real objects, and half of
+        objects: Folder of ``train fetch-assets``: half of the pictures then show rooms of real objects, and some of
             the procedural rooms that stand still are seen through lenses of 33 to 90 degrees.
     """
     started_at = time.time()
@@ -146,29 +149,22 @@ def train_depth(
             moving = torch.zeros_like(depth, dtype=torch.bool)
         pool.add(rgb=to_bytes(rgb), depth=depth.half(), moving=moving, intrinsics=intrinsics)
 
-    def add_objects(caster: ObjectCaster) -> None:
-        seen = sample_object_pictures(*size, caster, generator)
-        add(seen.rgb, seen.depth, seen.intrinsics)
-
-    def add_rooms(turn: int) -> None:
-        if turn % _MOVING_EVERY == 0:
-            seen = picture_movers(*size, generator)
-            clips, moving = seen.clips, seen.moving[:, 0]
-        else:
-            real_lens = caster is not None and turn // _MOVING_EVERY % _PHOTO_LENS_EVERY == 0
-            clips = sample_pictures(*size, generator, PHOTO_FOCAL_RANGE if real_lens else FOCAL_RANGE)[1]
-            moving = None
-        add(clips.rgb[:, :, 0], clips.depth[:, 0], clips.intrinsics, moving)
-
     def add_pictures() -> None:
         nonlocal additions
+        shown = _ROOMS[additions % len(_ROOMS)]
+        if caster is not None:
+            shown = _ROOMS_AND_OBJECTS[additions % len(_ROOMS_AND_OBJECTS)]
+            if shown == "objects":
+                pictures = sample_object_pictures(*size, caster, generator)
+                add(pictures.rgb, pictures.depth, pictures.intrinsics)
+        if shown == "movers":
+            seen = picture_movers(*size, generator)
+            add(seen.clips.rgb[:, :, 0], seen.clips.depth[:, 0], seen.clips.intrinsics, seen.moving[:, 0])
+        elif shown != "objects":
+            lenses = FOCAL_RANGE if shown == "rooms" else PHOTO_FOCAL_RANGE
+            clips = sample_pictures(*size, generator, lenses)[1]
+            add(clips.rgb[:, :, 0], clips.depth[:, 0], clips.intrinsics)
         additions += 1
-        if caster is None:
-            add_rooms(additions)
-        elif additions % _OBJECTS_EVERY == 0:
-            add_objects(caster)
-        else:
-            add_rooms(additions - additions // _OBJECTS_EVERY)
 
     add_pictures()
     filling_began = time.time()

@@ -11,7 +11,7 @@ import numpy as np
 import torch
 
 from omni_gen3d.training.clips import caption_pictures, sample_pictures, to_bytes
-from omni_gen3d.training.loop import TrainingConfig
+from omni_gen3d.training.loop import TrainingConfig, items_at_once
 from omni_gen3d.training.moving import caption_moving, render_moving, sample_moving_views
 from omni_gen3d.training.scenes import (
     Films,
@@ -33,7 +33,7 @@ _PROMPTS_AT_ONCE = 32
 
 
 class SceneSource:
-    """Imagines scenes of new worlds, eight at a time."""
+    """Imagines scenes of new worlds, eight at a time, or fewer larger ones."""
 
     def __init__(
         self, model: VideoModel, config: TrainingConfig, generator: torch.Generator, rng: np.random.Generator
@@ -47,7 +47,7 @@ class SceneSource:
         """Scenes made from captions alone, or from pictures and their captions."""
         waiting = self._from_text if from_text else self._from_pictures
         if not waiting:
-            count = _PROMPTS_AT_ONCE if from_text else _PICTURES_PER_CHUNK
+            count = items_at_once(_PROMPTS_AT_ONCE if from_text else _PICTURES_PER_CHUNK, self._config)
             views, clips = sample_pictures(count, *self._size, self._generator)
             captions = caption_pictures(views, clips, self._rng)
             with self._in_bfloat16():
@@ -55,7 +55,8 @@ class SceneSource:
                     first = first_frames_from_prompts(self._model, captions, *self._size, self._generator)
                 else:
                     first = first_frames_from_pictures(self._model, clips.rgb[:, :, 0], clips.intrinsics, captions)
-            waiting.extend(first[begin : begin + _SCENES_PER_CHUNK] for begin in range(0, count, _SCENES_PER_CHUNK))
+            chunk = items_at_once(_SCENES_PER_CHUNK, self._config)
+            waiting.extend(first[begin : begin + chunk] for begin in range(0, count, chunk))
         with self._in_bfloat16():
             return imagine_scenes(self._model, waiting.pop(), self._config.num_frames, self._generator)
 
@@ -63,8 +64,8 @@ class SceneSource:
         """Films of new worlds, and the scenes imagined through them and through them run backwards."""
         height, width = self._size
         length, generator = self._config.num_frames, self._generator
-        views = sample_moving_views(_SCENES_PER_CHUNK, width, height, length, generator)
-        count = len(views)
+        count = items_at_once(_SCENES_PER_CHUNK, self._config)
+        views = sample_moving_views(count, width, height, length, generator)
         here = torch.eye(4, device=generator.device).repeat(count, length, 1, 1)
         filmed = render_moving(views, here, height, width)
         captions = caption_moving(views, filmed, self._rng)

@@ -39,9 +39,9 @@ from omni_gen3d.training.clips import (
     sample_pictures,
 )
 from omni_gen3d.training.decoder import (
-    MAX_GAUSSIANS,
     draw_trajectories,
     fidelity_scores,
+    gaussians_kept,
     kept_gaussians,
     load_video_model,
 )
@@ -244,7 +244,7 @@ def evaluate_mini(
     height: int = 176,
     width: int = 320,
     num_frames: int = 17,
-    max_gaussians: int = MAX_GAUSSIANS,
+    max_gaussians: int | None = None,
 ) -> dict[str, Any]:
     """Measure a trained mini model; no ground truth enters any network but the prompt or the given picture.
 
@@ -263,7 +263,7 @@ def evaluate_mini(
         height: Of the pictures, divisible by 16.
         width: Of the pictures, divisible by 16.
         num_frames: Of each trajectory, 8 (T - 1) + 1.
-        max_gaussians: Kept of a scene.
+        max_gaussians: Kept of a scene; as many for its pixels as the decoder was trained with where None.
 
     Returns:
         device, scenes, seed, every figure by its name, classifier (accuracy per group, groups used), seconds_per_scene
@@ -279,6 +279,8 @@ def evaluate_mini(
     if place.type == "cuda":
         torch.cuda.reset_peak_memory_stats(place)
     size = (height, width, num_frames)
+    if max_gaussians is None:
+        max_gaussians = gaussians_kept(height, width)
     tested = _Evaluation(weights, place, seed, size, max_gaussians)
     other = None if against is None else _Evaluation(against, place, seed, size, max_gaussians)
     # Trained first: it also compiles the renderer of the worlds on a GPU.

@@ -11,7 +11,7 @@ import os
 import time
 from collections.abc import Callable, Collection
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 import torch
@@ -22,6 +22,7 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.training.optimizer import MovingAverage, Muon
 
 _WARM_UP_STEPS = 100
+USUAL_PIXELS = 320 * 176
 _FLAT_SHARE = 0.4
 
 
@@ -63,6 +64,17 @@ class TrainingConfig:
                 f"size {self.width}x{self.height} and {self.num_frames} frames: sides must be divisible by 16 and "
                 "frames be 8 (T - 1) + 1."
             )
+
+    def of_size(self, width: int, height: int) -> TrainingConfig:
+        """The same for frames of another size, with about as many pixels in a step and in the pools."""
+        share = self.width * self.height / (width * height)
+        batch_size, pool_size = (max(1, round(share * count)) for count in (self.batch_size, self.pool_size))
+        return replace(self, width=width, height=height, batch_size=batch_size, pool_size=pool_size)
+
+
+def items_at_once(count: int, config: TrainingConfig) -> int:
+    """How many items of the config's size have no more pixels than ``count`` of 320 x 176."""
+    return max(1, min(count, count * USUAL_PIXELS // (config.width * config.height)))
 
 
 @dataclass(frozen=True)

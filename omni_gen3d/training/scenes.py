@@ -9,7 +9,7 @@ import torch
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.training.clips import TEXT_FOCAL
 from omni_gen3d.types import VideoLatents
-from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, ray_image, steady_depth
+from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, estimate_film_log_depth, estimate_log_depth, steady_depth
 from omni_gen3d.video.imagine import (
     Imagined,
     VideoModel,
@@ -129,8 +129,7 @@ def _with_depth(
     text: torch.Tensor,
     prompts: list[str],
 ) -> FirstFrames:
-    log_depth, _ = model.depth(picture, ray_image(intrinsics, *picture.shape[-2:]))
-    depth = log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    depth = estimate_log_depth(model.depth, picture, intrinsics).exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
     metres_per_unit = depth.flatten(1).median(1).values
     return FirstFrames(
         picture, latents, depth / metres_per_unit[:, None, None], metres_per_unit, intrinsics, text, prompts
@@ -219,8 +218,7 @@ def _taught(
 def films_of(model: VideoModel, frames: torch.Tensor, intrinsics: torch.Tensor, prompts: list[str]) -> Films:
     """Films in [0, 1], shape ``(B, 3, L, H, W)``, with estimated depth; an empty prompt is none."""
     frames = frames * 2 - 1
-    rays = ray_image(intrinsics, *frames.shape[-2:])
-    log_depth = torch.stack([model.depth(frame, rays)[0] for frame in frames.unbind(2)], 1)
+    log_depth = estimate_film_log_depth(model.depth, frames, intrinsics)
     depth = steady_depth(frames, log_depth).clamp(MIN_DEPTH_M, MAX_DEPTH_M)
     metres_per_unit = depth[:, 0].flatten(1).median(1).values
     text = encode_text(prompts, frames.device).float()

@@ -15,6 +15,14 @@ from omni_gen3d.layers import ResidualBlock, TransformerBlock
 from omni_gen3d.video.cache3d import warp
 
 MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
+# The network was trained on pictures of this width; it sees larger ones at a half, a third ... of their size.
+_TRAINED_WIDTH = 320
+# Where a picture and its mirror image lead to depths that differ by more than this, in natural logarithms, one of them
+# belongs to another surface.
+_SAME_SURFACE = 0.3
+# Where depths around a pixel differ by more than this there is an edge, and the colour tells on which side it lies;
+# a pixel away counts as much as this difference of colours [of 2].
+_EDGE, _COLOR_OF_A_PIXEL = 0.1, 0.02
 # Change of a 3x3 mean, of colours in [-1, 1], below which a pixel of a film still shows the same.
 _STILL_COLOR = 0.06
 
@@ -92,19 +100,67 @@ def ray_image(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor
 
 
 @torch.no_grad()
-def estimate_fov(network: DepthNetwork, image: torch.Tensor) -> float:
-    """Horizontal field of view [rad] of one picture in [-1, 1], shape ``(3, H, W)``."""
-    _, tangent = network(image[None], torch.zeros_like(image[None, :2]))
-    return 2 * float(torch.atan(tangent[0]))
+def estimate_log_depth(network: DepthNetwork, pictures: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
+    """Natural logarithm of the depth along z [m], shape ``(B, H, W)``, of each picture and its mirror image together.
+
+    The two estimates are averaged where they speak of one surface; elsewhere the surer one is taken.
+
+    Args:
+        pictures: In [-1, 1], shape ``(B, 3, H, W)``, sides divisible by 16.
+        intrinsics: Shape ``(B, 3, 3)`` or ``(1, 3, 3)``.
+    """
+    small, shrunk = _as_trained(pictures)
+    lens = torch.cat([intrinsics[:, :2] / shrunk, intrinsics[:, 2:]], 1)
+    rays = ray_image(lens, *small.shape[-2:]).expand(len(small), -1, -1, -1)
+    mirrored = torch.stack([-rays[:, 0], rays[:, 1]], 1).flip(-1)
+    candidates, logits, _ = network.candidates(torch.cat([small, small.flip(-1)]), torch.cat([rays, mirrored]))
+    here, there = likeliest(candidates, logits).chunk(2)
+    sure, also_sure = logits.log_softmax(1).amax(1).chunk(2)
+    there, also_sure = there.flip(-1), also_sure.flip(-1)
+    agree = (here - there).abs() < _SAME_SURFACE
+    log_depth = torch.where(agree, (here + there) / 2, torch.where(sure >= also_sure, here, there))
+    return log_depth if shrunk == 1 else _carried(log_depth, small, pictures)
+
+
+def _as_trained(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Pictures about as wide as those of the training, and by which whole number they were shrunk."""
+    height, width = pictures.shape[-2:]
+    shrunk = next(
+        n for n in range(max(1, width // _TRAINED_WIDTH), 0, -1) if height % (16 * n) == width % (16 * n) == 0
+    )
+    return (pictures if shrunk == 1 else F.avg_pool2d(pictures, shrunk)), shrunk
+
+
+def _carried(log_depth: torch.Tensor, small: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
+    """Log depth ``(B, h, w)`` of small pictures at the pixels of large ones: linear on surfaces; at edges that of the
+    nearby small pixel which looks most alike."""
+    size = pictures.shape[-2:]
+    smooth = F.interpolate(log_depth[:, None], size=size, mode="bilinear", align_corners=False)[:, 0]
+    best = torch.full_like(smooth, torch.inf)
+    chosen, low, high = smooth, smooth, smooth
+    padded = F.pad(torch.cat([small, log_depth[:, None].to(small)], 1), (1, 1, 1, 1), mode="replicate")
+    for row in range(3):
+        for column in range(3):
+            around = padded[..., row : row + small.shape[-2], column : column + small.shape[-1]]
+            around = F.interpolate(around, size=size, mode="nearest")
+            depth = around[:, 3].to(smooth)
+            unlike = (around[:, :3] - pictures).abs().mean(1) + _COLOR_OF_A_PIXEL * (abs(row - 1) + abs(column - 1))
+            chosen, best = torch.where(unlike < best, depth, chosen), torch.minimum(best, unlike.to(best))
+            low, high = torch.minimum(low, depth), torch.maximum(high, depth)
+    return torch.where(high - low > _EDGE, chosen, smooth)
 
 
 @torch.no_grad()
+def estimate_fov(network: DepthNetwork, image: torch.Tensor) -> float:
+    """Horizontal field of view [rad] of one picture in [-1, 1], shape ``(3, H, W)``."""
+    small, _ = _as_trained(image[None])
+    _, tangent = network(small, torch.zeros_like(small[:, :2]))
+    return 2 * float(torch.atan(tangent[0]))
+
+
 def estimate_depth(network: DepthNetwork, image: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
     """Depth along z [m], shape ``(H, W)``, of one picture in [-1, 1], shape ``(3, H, W)``."""
-    height, width = image.shape[-2:]
-    intrinsics = intrinsics_from_fov(fov_x_rad, width, height).to(image)
-    log_depth, _ = network(image[None], ray_image(intrinsics[None], height, width))
-    return log_depth[0].exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    return _metres(estimate_log_depth(network, image[None], _lens(image, fov_x_rad)))[0]
 
 
 def steady_depth(frames: torch.Tensor, log_depth: torch.Tensor) -> torch.Tensor:
@@ -132,17 +188,20 @@ def steady_depth(frames: torch.Tensor, log_depth: torch.Tensor) -> torch.Tensor:
     return torch.where(still, behind, log_depth).exp()
 
 
-@torch.no_grad()
+def estimate_film_log_depth(network: DepthNetwork, films: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
+    """``estimate_log_depth`` of every frame by itself, shape ``(B, L, H, W)``, of films ``(B, 3, L, H, W)``."""
+    return torch.stack([estimate_log_depth(network, frame, intrinsics) for frame in films.unbind(2)], 1)
+
+
 def estimate_video_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
     """Depth along z [m], shape ``(L, H, W)``, of a film in [-1, 1] by a still camera, shape ``(3, L, H, W)``."""
-    log_depth = _log_depth(network, frames, fov_x_rad)
-    return steady_depth(frames[None], log_depth[None])[0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    log_depth = estimate_film_log_depth(network, frames[None], _lens(frames, fov_x_rad))
+    return steady_depth(frames[None], log_depth)[0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
 
 
-@torch.no_grad()
 def estimate_frame_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
     """``estimate_video_depth`` of a camera that moves: every frame by itself."""
-    return _log_depth(network, frames, fov_x_rad).exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)
+    return _metres(estimate_film_log_depth(network, frames[None], _lens(frames, fov_x_rad)))[0]
 
 
 def agreeing_depth(depth: torch.Tensor, intrinsics: torch.Tensor, camera_to_first: torch.Tensor) -> torch.Tensor:
@@ -163,7 +222,10 @@ def agreeing_depth(depth: torch.Tensor, intrinsics: torch.Tensor, camera_to_firs
     return torch.stack(agreed)
 
 
-def _log_depth(network: DepthNetwork, frames: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
-    height, width = frames.shape[-2:]
-    rays = ray_image(intrinsics_from_fov(fov_x_rad, width, height).to(frames)[None], height, width)
-    return torch.cat([network(frame[None], rays)[0] for frame in frames.unbind(1)])
+def _lens(pictures: torch.Tensor, fov_x_rad: float) -> torch.Tensor:
+    height, width = pictures.shape[-2:]
+    return intrinsics_from_fov(fov_x_rad, width, height).to(pictures)[None]
+
+
+def _metres(log_depth: torch.Tensor) -> torch.Tensor:
+    return log_depth.exp().clamp(MIN_DEPTH_M, MAX_DEPTH_M)

@@ -16,6 +16,7 @@ from omni_gen3d.geometry import quat_to_matrix
 from omni_gen3d.training import decoder, distillation, scenes
 from omni_gen3d.training.clips import Pool
 from omni_gen3d.training.decoder import (
+    gaussians_kept,
     kept_together,
     load_video_model,
     more_important_half,
@@ -89,6 +90,21 @@ def test_a_static_checkpoint_learns_to_move(toy_weights: Path, tmp_path: Path, s
     last = json.loads((tmp_path / "new" / "log.jsonl").read_text().splitlines()[-1])
     assert 0 < last["moving_psnr_db"] < 60 and 0 < last["fidelity_psnr_db"] < 60
     assert last["pool"] >= 1 and last["moving_pool"] >= 1
+
+
+def test_one_decoder_learns_from_two_sizes(toy_weights: Path, tmp_path: Path, small: None) -> None:
+    """Of scenes four times as large four times as many Gaussians are kept; the log has their figures beside."""
+    torch.manual_seed(1)
+    save_network(MiniDecoder(32, 64, 1, latent_frames=2, token_rows=1, token_columns=2), tmp_path / "old", "float16")
+    folders = (toy_weights / "tokenizer", toy_weights / "depth", toy_weights / "diffusion")
+    config = replace(TOY, minutes=0.5)
+    train_decoder(
+        config, HOST, tmp_path / "new", tmp_path / "old", *folders, films=False, larger=config.of_size(64, 32)
+    )
+    last = json.loads((tmp_path / "new" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] >= 3 and last["larger_pool"] >= 1
+    assert 0 < last["larger_fidelity_psnr_db"] < 60 and 0 < last["fidelity_psnr_db"] < 60
+    assert gaussians_kept(352, 640) == 4 * gaussians_kept(176, 320)
 
 
 def _maps(count: int, seed: int) -> dict[str, torch.Tensor]:

@@ -9,10 +9,11 @@ from pathlib import Path
 import pytest
 import torch
 from diffusers import AutoencoderKLCosmos, CosmosTransformer3DModel
+from PIL import Image
 
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.errors import InputError
-from omni_gen3d.training import depth, diffusion, tokenizer
+from omni_gen3d.training import depth, diffusion, material, tokenizer
 from omni_gen3d.training.loop import Host
 from omni_gen3d.training.object_set import save_objects
 from omni_gen3d.video.depth import DepthNetwork
@@ -30,22 +31,24 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
         patch.setattr(tokenizer, "_VALIDATION_CLIPS", 1)
         patch.setattr(depth, "_PICTURES_PER_CHUNK", 2)
         patch.setattr(depth, "_VALIDATION_PICTURES", 2)
-        patch.setattr(diffusion, "_PICTURES_PER_CHUNK", 2)
-        patch.setattr(diffusion, "_CLIPS_PER_CHUNK", 1)
-        patch.setattr(diffusion, "_PICTURE_POOL", 2)
-        patch.setattr(diffusion, "_COMPLETION_POOL", 2)
+        patch.setattr(material, "_PICTURES_PER_CHUNK", 2)
+        patch.setattr(material, "_CLIPS_PER_CHUNK", 1)
+        patch.setattr(material, "_PICTURE_POOL", 2)
+        patch.setattr(material, "_COMPLETION_POOL", 2)
         patch.setattr(diffusion, "_VALIDATION_COMPLETIONS", 2)
-        patch.setattr(diffusion, "_PICTURES_PER_STEP", 1)
+        patch.setattr(material, "PICTURES_PER_STEP", 1)
         patch.setattr(diffusion, "_SAMPLE_PROMPTS", ("a warehouse",))
         tokenizer.train_tokenizer(replace(tokenizer.DEFAULTS, pool_size=1, **TOY), HOST, out / "tokenizer", None)
         depth.train_depth(replace(depth.DEFAULTS, pool_size=2, **TOY), HOST, out / "depth", None)
+        config = replace(diffusion.DEFAULTS, pool_size=1, **TOY | {"minutes": 0.8})
         diffusion.train_diffusion(
-            replace(diffusion.DEFAULTS, pool_size=1, **TOY),
+            config,
             HOST,
             out / "diffusion",
             None,
             out / "tokenizer",
             out / "depth",
+            config.of_size(64, 32),
         )
     return out
 
@@ -64,6 +67,15 @@ def test_training_ends_in_a_checkpoint(trained, name, kind, figure):
     assert all(bool(value.isfinite().all()) for value in state.values())
     last = json.loads((trained / name / "log.jsonl").read_text().splitlines()[-1])
     assert 0 < last[figure] < 100
+
+
+def test_one_diffusion_network_learns_from_two_sizes(trained):
+    """Steps alternate between the sizes; each has figures in the log and sheets of its own."""
+    last = json.loads((trained / "diffusion" / "log.jsonl").read_text().splitlines()[-1])
+    assert last["step"] > 1 and 0 < last["larger_hole_psnr_db"] < 100
+    for sheet in ("pictures", "videos", "completions"):
+        small, large = (Image.open(trained / "diffusion" / folder / f"{sheet}.png") for folder in ("", "larger"))
+        assert large.size == (2 * small.width, 2 * small.height)
 
 
 def test_tokenizer_records_the_moments_of_its_latents(trained):
