@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
@@ -94,14 +95,18 @@ def build_proxy(
     report(0.85)
 
     poses, flatness, traversable_area = (), None, 0.0
-    if floor is not None:
-        obstacles = [part.mesh for part in parts if part.label != "floor"]
-        standable = standable_floor(tsdf, floor, obstacles, robot_height)
-        traversable, clearance = traversable_floor(standable, tsdf.voxel_size, robot_radius)
-        poses = spawn_poses(traversable, clearance, standable, tsdf)
-        flatness = floor_flatness(views, tsdf, standable)
-        traversable_area = float(traversable.sum() * tsdf.voxel_size**2)
-    agreement = depth_agreement(parts, views, tsdf)
+    # The three need nothing of each other, and none of them all cores.
+    with ThreadPoolExecutor() as pool:
+        agreeing = pool.submit(depth_agreement, parts, views, tsdf)
+        pooling = pool.submit(pooled, tsdf, voxel_size)
+        if floor is not None:
+            obstacles = [part.mesh for part in parts if part.label != "floor"]
+            standable = standable_floor(tsdf, floor, obstacles, robot_height)
+            traversable, clearance = traversable_floor(standable, tsdf.voxel_size, robot_radius)
+            poses = spawn_poses(traversable, clearance, standable, tsdf)
+            flatness = floor_flatness(views, tsdf, standable)
+            traversable_area = float(traversable.sum() * tsdf.voxel_size**2)
+        agreement, free_space = agreeing.result(), pooling.result()
     scores: dict[str, float | int | bool | None] = {
         "faces": sum(len(part.mesh.faces) for part in parts),
         "objects": len(objects),
@@ -120,9 +125,7 @@ def build_proxy(
     if convex:
         scores["convex_hulls"] = len(hulls)
     report(1.0)
-    return CollisionProxy(
-        parts, pooled(tsdf, voxel_size), poses, scores, _warnings(scores, robot_radius, robot_height), hulls
-    )
+    return CollisionProxy(parts, free_space, poses, scores, _warnings(scores, robot_radius, robot_height), hulls)
 
 
 def _check(robot_radius: float, robot_height: float, voxel_size: float, max_faces: int) -> None:
