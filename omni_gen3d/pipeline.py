@@ -123,7 +123,8 @@ def generate(
 def deterministic_kernels() -> Iterator[None]:
     """Have torch pick kernels that give the same bytes every time, and put its settings back.
 
-    Fresh memory is not filled, which torch would do besides: a third of all kernels of the networks. Ours read none.
+    Fresh memory is not filled, which torch would do besides, with hundreds of kernels in a pass of a network; nothing
+    here reads what it has not written.
     """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
     memory: Any = torch.utils.deterministic  # A property that no stub knows.

@@ -1,6 +1,6 @@
 """Where the pixels of a warped frame land: what each adds to the four pixels around the place, on a CPU and on a GPU.
 
-Both add in the same order, corner by corner and pixel by pixel, and so come to the same bytes.
+Both add corner by corner and pixel by pixel; what is written for a GPU comes to the same bytes on a CPU.
 """
 
 from __future__ import annotations
