@@ -7,7 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
@@ -121,13 +121,20 @@ def generate(
 
 @contextmanager
 def deterministic_kernels() -> Iterator[None]:
-    """Have torch pick kernels that give the same bytes every time, and put its setting back."""
+    """Have torch pick kernels that give the same bytes every time, and put its settings back.
+
+    Fresh memory is not filled, which torch would do besides, with hundreds of kernels in a pass of a network; nothing
+    here reads what it has not written.
+    """
     before = torch.are_deterministic_algorithms_enabled(), torch.is_deterministic_algorithms_warn_only_enabled()
+    memory: Any = torch.utils.deterministic  # A property that no stub knows.
+    filled, memory.fill_uninitialized_memory = memory.fill_uninitialized_memory, False
     torch.use_deterministic_algorithms(True, warn_only=True)
     try:
         yield
     finally:
         torch.use_deterministic_algorithms(before[0], warn_only=before[1])
+        memory.fill_uninitialized_memory = filled
 
 
 def cores_beside(device: torch.device) -> AbstractContextManager[None]:

@@ -17,11 +17,11 @@ from omni_gen3d.decoder.ground import settle_on_ground
 from omni_gen3d.decoder.mini import MiniDecoder, decode
 from omni_gen3d.decoder.pruning import most_shown
 from omni_gen3d.finishing import Stages
-from omni_gen3d.geometry import transform_gaussians
+from omni_gen3d.geometry import pixel_rays, transform_gaussians
 from omni_gen3d.render import render
 from omni_gen3d.room_floor import missing_floor, survey
 from omni_gen3d.room_walls import missing_walls
-from omni_gen3d.types import Cameras, Gaussians, VideoLatents
+from omni_gen3d.types import Cameras, Gaussians, Ground, VideoLatents
 from omni_gen3d.video.clearing import Clearing, find_clearing
 from omni_gen3d.video.exploring import Anchor, explore, known_from, on_floor
 from omni_gen3d.video.imagine import VideoModel, draw_noise, follow, latent_of_picture
@@ -35,6 +35,8 @@ _CAMERA_STRIDE = 4
 # A Gaussian repeats a surface unless it lies this share of its depth behind it.
 _BEHIND = 1.08
 _BORDER_PX = 12
+# What is nearer than the floor by more than this factor stands before it.
+_BEFORE_FLOOR = 1.3
 _MIN_ALPHA = 0.5
 # What is this little off the floor of the clearing belongs to it; what the first station sees so near its border stays,
 # the foot of a wall for instance [m].
@@ -173,11 +175,11 @@ class Room:
         border = 0.0 if self._parts else self._first_border
         gaussians = gaussians[~self._clearing.holds(gaussians.means, self._floor_thickness, border)]
         if self._parts:
-            own = world_to_camera, self._depth_from(world_to_camera)
+            own = world_to_camera, self._depth_from(world_to_camera, anchor.ground)
             for station in (*self._stations, own):
                 gaussians = gaussians[~self._repeats(gaussians, *station)]
         self._parts.append(gaussians)
-        self._stations.append((world_to_camera, self._depth_from(world_to_camera)))
+        self._stations.append((world_to_camera, self._depth_from(world_to_camera, anchor.ground)))
 
     def close(self) -> None:
         """Lay the floor of the clearing, and build the walls around it, where no picture showed them."""
@@ -193,12 +195,18 @@ class Room:
         lens = self._lens.expand(len(poses), 3, 3).contiguous()
         return joined[most_shown(joined, Cameras(poses, lens, self._width, self._height), count)]
 
-    def _depth_from(self, world_to_camera: torch.Tensor) -> torch.Tensor:
-        """Depth of the first surface [scene units], 0 where there is none, shape ``(H, W)``."""
+    def _depth_from(self, world_to_camera: torch.Tensor, ground: Ground) -> torch.Tensor:
+        """Depth of the first surface [scene units], 0 where there is none, shape ``(H, W)``.
+
+        A Gaussian has the depth of its centre all over its footprint, so that the floor's, seen at a grazing angle,
+        comes out too near by a tenth and more: where the picture shows the floor its plane speaks.
+        """
         camera = Cameras(world_to_camera[None], self._lens[None], self._width, self._height)
         view = render(Gaussians.joined(self._parts), camera, backend="cpu")
         assert view.median_depth is not None, "the cpu backend computes median depth"
-        return torch.where(view.alpha[0] >= _MIN_ALPHA, view.median_depth[0], 0.0)
+        depth = torch.where(view.alpha[0] >= _MIN_ALPHA, view.median_depth[0], 0.0)
+        on_plane = -ground.camera_height / (pixel_rays(self._lens, self._height, self._width) @ ground.up)
+        return torch.where(ground.pixels & (depth > on_plane / _BEFORE_FLOOR), on_plane, depth)
 
     def _repeats(self, gaussians: Gaussians, world_to_camera: torch.Tensor, depth: torch.Tensor) -> torch.Tensor:
         """Which Gaussians lie on or before the first surface that a station sees, shape ``(N,)``, bool."""

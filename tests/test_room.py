@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 import torch
@@ -77,6 +78,30 @@ def test_what_repeats_or_hides_a_surface_is_dropped(room: Room, depth: float) ->
 def test_what_is_new_stays(room: Room, depth: float, low: float, high: float) -> None:
     """What lies behind the wall, or where no picture showed anything, stays."""
     assert kept_of(room, wall(depth, low, high)) == len(wall(depth, low, high))
+
+
+def test_the_same_floor_at_a_grazing_angle_is_dropped() -> None:
+    """Wide discs show a floor too near, by a tenth and more; that of a later station is the same all the same."""
+
+    def floor(spacing: float, radius: float) -> Gaussians:
+        x, z = torch.meshgrid(torch.arange(-1.5, 1.5, spacing), torch.arange(3.2, 8, spacing), indexing="ij")
+        means = torch.stack([x.flatten(), torch.ones(x.numel()), z.flatten()], -1)
+        return Gaussians(
+            means=means,
+            quats=torch.tensor([1.0, 0, 0, 0]).expand(len(means), 4),
+            scales=torch.tensor([radius, 0.001, radius]).expand(len(means), 3),
+            opacities=torch.ones(len(means)),
+            sh=torch.zeros(len(means), 1, 3),
+        )
+
+    first = station()
+    rows = torch.arange(HEIGHT)[:, None].expand(HEIGHT, WIDTH)
+    shows_floor = rows >= HEIGHT // 2 + FOCAL / 8
+    room = empty_room()
+    room.add(floor(0.1, 0.2), replace(first, ground=replace(first.ground, pixels=shows_floor)))
+    before = len(room.pruned(10**6))
+    room.add(floor(0.25, 0.1), station(0.3))
+    assert len(room.pruned(10**6)) == before
 
 
 def test_pruning_keeps_what_the_stations_show(room: Room) -> None:

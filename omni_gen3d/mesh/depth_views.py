@@ -131,19 +131,25 @@ def _slope(depth: np.ndarray, row: int, column: int, down: int, right: int) -> f
 
 
 def render_depth_views(gaussians: Gaussians, cameras: Cameras) -> DepthViews:
-    """Render the median depth of every camera on the CPU, the one backend that computes it.
+    """Render the median depth of every camera on the CPU.
 
     Raises:
         InputError: No pixel of any camera shows a surface.
     """
-    from omni_gen3d.render import render
+    return render_surfaces(gaussians, cameras)[0]
+
+
+def render_surfaces(gaussians: Gaussians, cameras: Cameras) -> tuple[DepthViews, np.ndarray]:
+    """``render_depth_views``, and which Gaussian each pixel shows, meaningless where no surface is, ``(C, H, W)``."""
+    from omni_gen3d.render import render_surface
 
     colourless = replace(gaussians, sh=gaussians.sh[:, :1]).to("cpu")
-    views = render(colourless, cameras.to("cpu"), backend="cpu")
-    depth = np.where(views.alpha.numpy() >= _MIN_ALPHA, views.median_depth.numpy(), 0.0).astype(np.float32)
+    alpha, median, index = render_surface(colourless, cameras.to("cpu"))
+    depth = np.where(alpha.numpy() >= _MIN_ALPHA, median.numpy(), 0.0).astype(np.float32)
     if not (depth > 0).any():
         raise InputError(
             f"no pixel of the {len(cameras)} cameras reaches opacity {_MIN_ALPHA}: the scene shows no surface. "
             "Check that the cameras look at the Gaussians."
         )
-    return DepthViews(depth, cameras.world_to_camera.cpu().double().numpy(), cameras.intrinsics.cpu().double().numpy())
+    poses, lenses = (x.cpu().double().numpy() for x in (cameras.world_to_camera, cameras.intrinsics))
+    return DepthViews(depth, poses, lenses), index.numpy()

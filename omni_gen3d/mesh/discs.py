@@ -11,7 +11,7 @@ from omni_gen3d.mesh.tsdf import Tsdf
 from omni_gen3d.types import Gaussians
 
 # A disc is at most this thick for its second axis, and at least this opaque.
-_MAX_FLATNESS = 0.5
+MAX_FLATNESS = 0.5
 _MIN_OPACITY = 0.3
 # More discs than this say nothing new about a room; every so many-th is taken.
 _MAX_DISCS = 300_000
@@ -52,7 +52,7 @@ def flat_discs(gaussians: Gaussians, tsdf: Tsdf) -> Discs:
     thin, short, _ = np.take_along_axis(scales, order, axis=1).T
     voxels = tsdf.voxel_of(means)
     inside = ((voxels >= 0) & (voxels < tsdf.distance.shape)).all(1)
-    flat = np.flatnonzero((thin < _MAX_FLATNESS * short) & (opacities > _MIN_OPACITY) & inside)
+    flat = np.flatnonzero((thin < MAX_FLATNESS * short) & (opacities > _MIN_OPACITY) & inside)
     flat = flat[:: max(1, -(-len(flat) // _MAX_DISCS))]
     axes = quat_to_matrix(gaussians.quats.detach().cpu().double()[flat]).numpy() * scales[flat][:, None]
     axes = np.take_along_axis(axes, order[flat][:, None], axis=2).transpose(0, 2, 1)

@@ -88,7 +88,7 @@ def _on_walls(corners: np.ndarray, normals: np.ndarray, areas: np.ndarray) -> np
         areas: What each face counts, 0 for faces that are not observed [m^2], shape ``(F,)``.
     """
     centres = corners.mean(1)
-    upright = np.abs(normals[:, 2]) < _UPRIGHT_MAX_Z
+    voters = np.flatnonzero((np.abs(normals[:, 2]) < _UPRIGHT_MAX_Z) & (areas > 0))
     on_wall = np.zeros(len(corners), np.bool_)
     tried = np.zeros(len(corners), np.bool_)
     headings = 2 * np.pi * np.arange(_WALL_HEADINGS) / _WALL_HEADINGS
@@ -98,14 +98,16 @@ def _on_walls(corners: np.ndarray, normals: np.ndarray, areas: np.ndarray) -> np
     bins = np.floor(offsets / _WALL_TOLERANCE_M).astype(np.int64)
     bins -= bins.min()
     top = corners[..., 2].max()
+    size = bins.max() + 1
     for _ in range(_MAX_WALL_CANDIDATES):
-        weights = np.where(upright & ~tried, areas, 0.0)[:, None] * (cosines > _VOTING_COS)
-        votes = np.stack([np.bincount(bins[:, h], weights[:, h], bins.max() + 1) for h in range(_WALL_HEADINGS)])
+        voters = voters[~tried[voters]]
+        weights = (areas[voters, None] * (cosines[voters] > _VOTING_COS)).T
+        votes = np.stack([np.bincount(at, w, size) for at, w in zip(bins[voters].T, weights, strict=True)])
         heading, peak = np.unravel_index(votes.argmax(), votes.shape)
         if votes[heading, peak] == 0:
             break
-        voters = (weights[:, heading] > 0) & (bins[:, heading] == peak)
-        offset = np.average(offsets[voters, heading], weights=areas[voters])
+        peaking = voters[(weights[heading] > 0) & (bins[voters, heading] == peak)]
+        offset = np.average(offsets[peaking, heading], weights=areas[peaking])
         near = (np.abs(offsets[:, heading] - offset) < _WALL_TOLERANCE_M) & (cosines[:, heading] > _BELONGING_COS)
         if areas[near & ~tried].sum() < _MIN_WALL_AREA_M2:
             break

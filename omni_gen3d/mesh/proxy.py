@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 
 from omni_gen3d.errors import InputError
 from omni_gen3d.mesh.convex import convex_parts
-from omni_gen3d.mesh.depth_views import DepthViews, render_depth_views
+from omni_gen3d.mesh.depth_views import DepthViews, render_surfaces
 from omni_gen3d.mesh.discs import flat_discs
 from omni_gen3d.mesh.floor import snap_floor
 from omni_gen3d.mesh.free_space import pooled, spawn_poses, standable_floor, traversable_floor
 from omni_gen3d.mesh.labels import label_faces, split_parts
+from omni_gen3d.mesh.meeting import met_discs
 from omni_gen3d.mesh.refine import refine
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.mesh.scoring import depth_agreement, floor_flatness
@@ -73,9 +75,11 @@ def build_proxy(
     _check(robot_radius, robot_height, voxel_size, max_faces)
     report = progress or (lambda fraction: None)
     if isinstance(seen_from, DepthViews):
-        views = seen_from
+        views = splat = seen_from
     else:
-        views = render_depth_views(gaussians, spread_cameras(seen_from, _NUM_VIEWS, _MAX_VIEWS, _VIEW_SPACING_M))
+        cameras = spread_cameras(seen_from, _NUM_VIEWS, _MAX_VIEWS, _VIEW_SPACING_M)
+        views, index = render_surfaces(gaussians, cameras)
+        splat = met_discs(gaussians, views, index)
     report(0.5)
     tsdf = fuse(views, voxel_size)
     discs = flat_discs(gaussians, tsdf)
@@ -94,14 +98,18 @@ def build_proxy(
     report(0.85)
 
     poses, flatness, traversable_area = (), None, 0.0
-    if floor is not None:
-        obstacles = [part.mesh for part in parts if part.label != "floor"]
-        standable = standable_floor(tsdf, floor, obstacles, robot_height)
-        traversable, clearance = traversable_floor(standable, tsdf.voxel_size, robot_radius)
-        poses = spawn_poses(traversable, clearance, standable, tsdf)
-        flatness = floor_flatness(views, tsdf, standable)
-        traversable_area = float(traversable.sum() * tsdf.voxel_size**2)
-    agreement = depth_agreement(parts, views, tsdf)
+    # The three need nothing of each other, and none of them all cores.
+    with ThreadPoolExecutor() as pool:
+        agreeing = pool.submit(depth_agreement, parts, splat, tsdf)
+        pooling = pool.submit(pooled, tsdf, voxel_size)
+        if floor is not None:
+            obstacles = [part.mesh for part in parts if part.label != "floor"]
+            standable = standable_floor(tsdf, floor, obstacles, robot_height)
+            traversable, clearance = traversable_floor(standable, tsdf.voxel_size, robot_radius)
+            poses = spawn_poses(traversable, clearance, standable, tsdf)
+            flatness = floor_flatness(splat, tsdf, standable)
+            traversable_area = float(traversable.sum() * tsdf.voxel_size**2)
+        agreement, free_space = agreeing.result(), pooling.result()
     scores: dict[str, float | int | bool | None] = {
         "faces": sum(len(part.mesh.faces) for part in parts),
         "objects": len(objects),
@@ -120,9 +128,7 @@ def build_proxy(
     if convex:
         scores["convex_hulls"] = len(hulls)
     report(1.0)
-    return CollisionProxy(
-        parts, pooled(tsdf, voxel_size), poses, scores, _warnings(scores, robot_radius, robot_height), hulls
-    )
+    return CollisionProxy(parts, free_space, poses, scores, _warnings(scores, robot_radius, robot_height), hulls)
 
 
 def _check(robot_radius: float, robot_height: float, voxel_size: float, max_faces: int) -> None:

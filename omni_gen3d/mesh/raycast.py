@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from concurrent.futures import ThreadPoolExecutor
+
 import numba
 import numpy as np
 
@@ -26,21 +28,26 @@ def mesh_depth(
     Returns:
         Depth [m], infinite where nothing is hit, shape ``(C, H, W)``, float64.
     """
-    rotation, translation = world_to_camera[:, None, :3, :3], world_to_camera[:, None, :3, 3]
-    corners = (rotation @ mesh.vertices[None, :, :, None])[..., 0] + translation
-    a, b, c = (corners[:, mesh.faces[:, corner]] for corner in range(3))
-    # One row a plane: the three edges seen from the camera, then the face itself.
-    planes = np.stack([np.cross(a, b), np.cross(b, c), np.cross(c, a), np.cross(b - a, c - a)], axis=2)
-    offsets = (planes[:, :, 3] * a).sum(-1)
-    boxes = _pixel_boxes(np.stack([a, b, c], axis=2), intrinsics, height, width)
-    boxes[offsets >= 0] = 0
     depth = np.full((len(world_to_camera), height, width), np.inf)
-    _rasterize(planes, offsets, boxes, intrinsics, depth)
+
+    def draw(camera: int) -> None:
+        rotation, translation = world_to_camera[camera, :3, :3], world_to_camera[camera, :3, 3]
+        corners = (rotation @ mesh.vertices[:, :, None])[..., 0] + translation
+        a, b, c = (corners[mesh.faces[:, corner]] for corner in range(3))
+        # One row a plane: the three edges seen from the camera, then the face itself.
+        planes = np.stack([np.cross(a, b), np.cross(b, c), np.cross(c, a), np.cross(b - a, c - a)], axis=1)
+        offsets = (planes[:, 3] * a).sum(-1)
+        boxes = _pixel_boxes(np.stack([a, b, c], axis=1), intrinsics[camera], height, width)
+        boxes[offsets >= 0] = 0
+        _rasterize(planes, offsets, boxes, intrinsics[camera], depth[camera])
+
+    with ThreadPoolExecutor() as pool:
+        list(pool.map(draw, range(len(depth))))
     return depth
 
 
 def _pixel_boxes(corners: np.ndarray, intrinsics: np.ndarray, height: int, width: int) -> np.ndarray:
-    """Rows and columns (first, last + 1, first, last + 1) a face may cover, ``(C, F, 3, 3)`` -> ``(C, F, 4)``.
+    """Rows and columns (first, last + 1, first, last + 1) a face may cover, ``(F, 3, 3)`` -> ``(F, 4)``.
 
     A face that reaches behind the camera may cover the whole picture, one that lies behind it covers nothing.
     """
@@ -49,7 +56,7 @@ def _pixel_boxes(corners: np.ndarray, intrinsics: np.ndarray, height: int, width
     behind = (z <= 0).all(-1)
     boxes = np.zeros((*behind.shape, 4), np.int32)
     for first, axis, size in ((0, 1, height), (2, 0, width)):
-        focal, centre = intrinsics[:, axis, axis, None, None], intrinsics[:, axis, 2, None, None]
+        focal, centre = intrinsics[axis, axis], intrinsics[axis, 2]
         pixel = np.clip(focal * corners[..., axis] / np.maximum(z, 1e-3) + centre, 0, size)
         boxes[..., first] = np.where(in_front, np.floor(pixel.min(-1)), 0)
         boxes[..., first + 1] = np.where(in_front, np.ceil(pixel.max(-1)), size)
@@ -61,23 +68,22 @@ def _pixel_boxes(corners: np.ndarray, intrinsics: np.ndarray, height: int, width
 def _rasterize(
     planes: np.ndarray, offsets: np.ndarray, boxes: np.ndarray, intrinsics: np.ndarray, depth: np.ndarray
 ) -> None:
-    for camera in range(len(depth)):
-        fx, fy = intrinsics[camera, 0, 0], intrinsics[camera, 1, 1]
-        cx, cy = intrinsics[camera, 0, 2], intrinsics[camera, 1, 2]
-        for face in range(planes.shape[1]):
-            plane = planes[camera, face]
-            for row in range(boxes[camera, face, 0], boxes[camera, face, 1]):
-                y = (row + 0.5 - cy) / fy
-                for column in range(boxes[camera, face, 2], boxes[camera, face, 3]):
-                    x = (column + 0.5 - cx) / fx
-                    # A ray meets a face that looks at the camera from the negative side of all four planes.
-                    if (
-                        plane[0, 0] * x + plane[0, 1] * y + plane[0, 2] <= 0.0
-                        and plane[1, 0] * x + plane[1, 1] * y + plane[1, 2] <= 0.0
-                        and plane[2, 0] * x + plane[2, 1] * y + plane[2, 2] <= 0.0
-                    ):
-                        facing = plane[3, 0] * x + plane[3, 1] * y + plane[3, 2]
-                        if facing < 0.0:
-                            z = offsets[camera, face] / facing
-                            if 0.0 < z < depth[camera, row, column]:
-                                depth[camera, row, column] = z
+    fx, fy = intrinsics[0, 0], intrinsics[1, 1]
+    cx, cy = intrinsics[0, 2], intrinsics[1, 2]
+    for face in range(len(planes)):
+        plane = planes[face]
+        for row in range(boxes[face, 0], boxes[face, 1]):
+            y = (row + 0.5 - cy) / fy
+            for column in range(boxes[face, 2], boxes[face, 3]):
+                x = (column + 0.5 - cx) / fx
+                # A ray meets a face that looks at the camera from the negative side of all four planes.
+                if (
+                    plane[0, 0] * x + plane[0, 1] * y + plane[0, 2] <= 0.0
+                    and plane[1, 0] * x + plane[1, 1] * y + plane[1, 2] <= 0.0
+                    and plane[2, 0] * x + plane[2, 1] * y + plane[2, 2] <= 0.0
+                ):
+                    facing = plane[3, 0] * x + plane[3, 1] * y + plane[3, 2]
+                    if facing < 0.0:
+                        z = offsets[face] / facing
+                        if 0.0 < z < depth[row, column]:
+                            depth[row, column] = z

@@ -1,4 +1,4 @@
-"""How good a collision proxy is, measured against the splat's own median depth."""
+"""How good a collision proxy is, measured against the splat's own depth, see ``meeting.met_discs``."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class DepthAgreement:
     """Rays from the cameras against the proxy.
 
     Attributes:
-        mean_m: Mean absolute difference between the proxy's z depth and the splat's median depth [m].
+        mean_m: Mean absolute difference between the proxy's z depth and the splat's [m].
         within_5cm: Share of rays whose difference is below 5 cm.
         blocked_free_share: Share of the way from the cameras to 10 cm before the splat's surface that lies behind the
             proxy's first face.

@@ -88,10 +88,10 @@ def part_folds(mesh: TriMesh) -> TriMesh:
     directions. The shape stays the same.
     """
     faces = mesh.faces
-    edges = np.sort(faces[:, [0, 1, 1, 2, 2, 0]].reshape(-1, 2), axis=1)
-    joined, sharing = np.unique(edges, axis=0, return_counts=True)
+    start, end = faces.ravel().astype(np.int64), np.roll(faces, -1, axis=1).ravel()
+    edges, sharing = np.unique(np.minimum(start, end) * len(mesh.vertices) + np.maximum(start, end), return_counts=True)
     midpoints: list[np.ndarray] = []
-    for a, b in joined[sharing > 2]:
+    for a, b in zip(*np.divmod(edges[sharing > 2], len(mesh.vertices)), strict=True):
         for forth, back in zip(_along(faces, a, b), _along(faces, b, a), strict=False):
             middle = len(mesh.vertices) + len(midpoints)
             midpoints.append((mesh.vertices[a] + mesh.vertices[b]) / 2)

@@ -104,7 +104,22 @@ def surface_index(gaussians: Gaussians, cameras: Cameras, *, near: float = 0.05,
         return draw_gaussians(library, gaussians, cameras, wanted, background=black, near=near, far=far)["splat_index"]
     from omni_gen3d.render import cpu
 
-    return cpu.surface_index(gaussians, cameras, near, far)
+    return cpu.render_surface(gaussians, cameras, near, far)[2]
+
+
+@torch.no_grad()
+def render_surface(
+    gaussians: Gaussians, cameras: Cameras, *, near: float = 0.05, far: float = 500.0
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Coverage, and centre's depth and index of the Gaussian that takes each ray past half its coverage, on the CPU.
+
+    Depth 0 and index -1 where none does, all of shape ``(C, H, W)``; arguments and errors as for ``render``.
+    """
+    gaussians.validate()
+    _expect_cameras(cameras)
+    from omni_gen3d.render import cpu
+
+    return cpu.render_surface(gaussians, cameras, near, far)
 
 
 def draws_on(device: torch.device) -> bool:

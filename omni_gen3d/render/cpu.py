@@ -147,13 +147,19 @@ def render_views(
     return color, depth, alpha, median_depth
 
 
-def surface_index(gaussians: Gaussians, cameras: Cameras, near: float, far: float) -> torch.Tensor:
-    """Which Gaussian takes each ray past half its coverage, -1 where none does, shape ``(C, H, W)``, long, on the CPU.
+def render_surface(
+    gaussians: Gaussians, cameras: Cameras, near: float, far: float
+) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+    """Coverage, and centre's depth and index of the Gaussian that takes each ray past half its coverage, on the CPU.
 
-    Arguments as for ``render``.
+    Depth 0 and index -1 where none does, all of shape ``(C, H, W)``; arguments as for ``render``.
     """
     pictures = _draw_alone(gaussians, cameras, (0.0, 0.0, 0.0), near, far)
-    return torch.from_numpy(np.stack([picture.index for picture in pictures])).long()
+    alpha, depth, index = (
+        torch.from_numpy(np.stack([getattr(picture, channel) for picture in pictures]))
+        for channel in ("alpha", "median_depth", "index")
+    )
+    return alpha, depth, index.long()
 
 
 def _draw_alone(

@@ -33,7 +33,7 @@ _CLEARANCE_M = 0.1
 _MEANINGS = {
     "proxy_f": "share of surfaces within max(5 cm, 5 %) of the distance, harmonic mean of both ways, scale corrected",
     "proxy_f_5cm": "the same within 5 cm",
-    "proxy_precision": "of the collider's observed surface, within max(5 cm, 5 %)",
+    "proxy_precision": "of the collider's surface that faces a camera which observes it, within max(5 cm, 5 %)",
     "proxy_recall": "of the true surface that the cameras see, within max(5 cm, 5 %)",
     "floor_error_m": "mean height of the collider's observed floor",
     "floor_found_share": "of the scenes have a floor where the cameras look",

@@ -63,12 +63,20 @@ class TrueViews:
         _, kept = np.unique(np.floor(points / _CELL_M).astype(np.int64), axis=0, return_index=True)
         return points[kept]
 
-    def observed(self, points: np.ndarray) -> np.ndarray:
-        """Whether a camera sees the point, or would if it did not lie a little behind the surface, ``(N,)``, bool."""
+    def observed(self, points: np.ndarray, normals: np.ndarray) -> np.ndarray:
+        """Whether a camera sees the point, or would if it did not lie a little behind the surface, ``(N,)``, bool.
+
+        The point's side has to face that camera: nobody sees the underside of a slab.
+
+        Args:
+            points: Of a surface [m], shape ``(N, 3)``.
+            normals: Out of it, shape ``(N, 3)``.
+        """
         height, width = self.depth.shape[1:]
         seen = np.zeros(len(points), np.bool_)
         for pose, depth in zip(self.camera_to_world, self.depth, strict=True):
-            local = (points - pose[:3, 3]) @ pose[:3, :3]
+            away = points - pose[:3, 3]
+            local = away @ pose[:3, :3]
             z = np.maximum(local[:, 2], 1e-6)
             at = (local / z[:, None]) @ self.intrinsics.T
             column, row = at[:, 0] / width, at[:, 1] / height
@@ -76,6 +84,7 @@ class TrueViews:
             inside &= np.maximum(column, row) < 1 - _BORDER_SHARE
             surface = np.zeros(len(points))
             surface[inside] = depth[(row[inside] * height).astype(int), (column[inside] * width).astype(int)]
+            inside &= (away * normals).sum(1) < 0
             seen |= inside & (z <= surface + np.maximum(_BEHIND_M, _BEHIND_SHARE * surface))
         return seen
 
@@ -90,7 +99,7 @@ def score_proxy(parts: tuple[ProxyPart, ...], truth: TrueViews) -> dict[str, flo
     """How well a proxy holds the surfaces that the cameras see.
 
     Args:
-        parts: In the world's frame and metres.
+        parts: In the world's frame and metres; faces look into free space.
         truth: The world.
 
     Returns:
@@ -100,8 +109,8 @@ def score_proxy(parts: tuple[ProxyPart, ...], truth: TrueViews) -> dict[str, flo
         height of the observed floor without sign, left out where there is none.
     """
     rng = np.random.default_rng(0)
-    ours, _ = sample_surface(joined(parts), _NUM_SAMPLES, rng)
-    ours, theirs = ours[truth.observed(ours)], truth.points()
+    ours, normals = sample_surface(joined(parts), _NUM_SAMPLES, rng)
+    ours, theirs = ours[truth.observed(ours, normals)], truth.points()
     to_truth, to_ours = truth.distance(ours), FaceTree.of(joined(parts)).distance(theirs)
 
     def shares(relative: float) -> tuple[float, float]:
@@ -118,8 +127,7 @@ def score_proxy(parts: tuple[ProxyPart, ...], truth: TrueViews) -> dict[str, flo
     figures["proxy_f_5cm"] = _harmonic(*shares(0.0))
     for floor in (part.mesh for part in parts if part.label == "floor"):
         points, normals = sample_surface(floor, _NUM_SAMPLES, rng)
-        points = points[normals[:, 2] > 0.7]
-        points = points[truth.observed(points)]
+        points = points[(normals[:, 2] > 0.7) & truth.observed(points, normals)]
         if len(points):
             figures["floor_error_m"] = float(np.abs(points[:, 2]).mean())
     return figures

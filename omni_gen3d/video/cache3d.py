@@ -13,6 +13,8 @@ from dataclasses import dataclass
 import torch
 import torch.nn.functional as F
 
+from omni_gen3d.video.landing import Landing
+
 # Relative bend of inverse depth over one pixel above which a pixel is a depth edge.
 _EDGE_THRESHOLD = 0.06
 # Exponent range of the soft z-buffer: nearer wins by up to e^50 (GEN3C).
@@ -87,7 +89,7 @@ def splat(
         shape ``(B, 6, L, H, W)``.
     """
     batch, _, height, width = rgb.shape
-    frames, pixels = camera_to_first.shape[1], height * width
+    pixels = height * width
     focal_x, focal_y = intrinsics[:, 0, 0, None, None], intrinsics[:, 1, 1, None, None]
     centre_x, centre_y = intrinsics[:, 0, 2, None, None], intrinsics[:, 1, 2, None, None]
     row = torch.arange(height, device=rgb.device)[:, None] + 0.5
@@ -101,24 +103,10 @@ def splat(
     z = local[..., 2]
     u = local[..., 0] / z * focal_x + centre_x - 0.5
     v = local[..., 1] / z * focal_y + centre_y - 0.5
-    visible = shown.reshape(batch, 1, pixels) & (z > near)
     log_z = torch.log1p(z.clamp(min=0))
     nearness = torch.exp(_DEPTH_SHARPNESS * (0.5 - log_z / log_z.amax(-1, keepdim=True)))
-
-    source = rgb.reshape(batch, 1, 3, pixels).transpose(2, 3).expand(-1, frames, -1, -1)
-    source = torch.cat([source, z[..., None]], dim=-1)
-    image_start = (torch.arange(batch * frames, device=rgb.device) * pixels).reshape(batch, frames, 1)
-    gathered = rgb.new_zeros(batch * frames * pixels, 6)
-    left, top = u.floor(), v.floor()
-    for corner_x in (left, left + 1):
-        for corner_y in (top, top + 1):
-            inside = visible & (corner_x >= 0) & (corner_x < width) & (corner_y >= 0) & (corner_y < height)
-            coverage = torch.where(inside, (1 - (u - corner_x).abs()) * (1 - (v - corner_y).abs()), 0.0)
-            index = image_start + torch.where(inside, corner_y * width + corner_x, 0.0).long()
-            weight = (coverage * nearness)[..., None]
-            values = torch.cat([source * weight, weight, coverage[..., None]], dim=-1)
-            gathered.index_add_(0, index.reshape(-1), values.reshape(-1, 6))
-    return gathered.reshape(batch, frames, height, width, 6).permute(0, 4, 1, 2, 3)
+    visible = shown.reshape(batch, 1, pixels) & (z > near)
+    return Landing(rgb, column=u, row=v, depth=z, nearness=nearness, shown=visible).sums().permute(0, 4, 1, 2, 3)
 
 
 def nearest(warps: Sequence[Warp]) -> Warp:

@@ -22,7 +22,7 @@ from omni_gen3d.types import Ground
 from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, warp
 from omni_gen3d.video.clearing import Clearing
 from omni_gen3d.video.depth import estimate_depth
-from omni_gen3d.video.diffusion import denoise, make_scheduler, warp_condition
+from omni_gen3d.video.diffusion import denoise_guided, make_scheduler, warp_condition
 from omni_gen3d.video.ground import ground_seen
 from omni_gen3d.video.imagine import VideoModel, draw_noise, latent_of_picture
 from omni_gen3d.video.tokenizer import decode_raw, to_raw_domain
@@ -218,10 +218,7 @@ def complete_pictures(
         rounds = _ROUNDS if _HARMONISED[0] < float(now) < _HARMONISED[1] else 1
         for round_ in range(rounds):
             sigma = now.expand(count)
-            clean = denoise(model.denoiser, latents, sigma, None, seen, text)
-            if guidance != 1.0:
-                unguided = denoise(model.denoiser, latents, sigma, None, seen, torch.zeros_like(text))
-                clean = unguided + guidance * (clean - unguided)
+            clean = denoise_guided(model.denoiser, latents, sigma, None, seen, text, guidance)
             clean = torch.where(sketched if float(now) > _SKETCHED else certain, target, clean)
             latents = clean + (latents - clean) * then / now
             if round_ + 1 < rounds:

@@ -59,17 +59,18 @@ def test_distances_may_be_wrong_by_their_share(truth: TrueViews) -> None:
 
 
 def test_what_is_missing_or_added_counts(truth: TrueViews) -> None:
-    """Without its lower half it loses recall alone; a plate before the camera loses precision alone; one behind it,
-    nothing."""
+    """Without its lower half it loses recall alone; a plate before the camera loses precision alone; one behind it or
+    with its back to it, nothing."""
     whole = seen_surface(truth)
     upper = whole.mesh.faces[whole.mesh.faces.max(1) < HEIGHT * WIDTH // 2]
     half = replace(whole, mesh=TriMesh(whole.mesh.vertices, upper))
     figures = score_proxy((half,), truth)
     assert figures["proxy_precision"] > 0.99 and figures["proxy_recall"] < 0.8
     pose = truth.camera_to_world[0]
-    for z, harmed in ((0.4 * float(truth.depth.min()), True), (-2.0, False)):
+    near, facing, turned = 0.4 * float(truth.depth.min()), [[0, 2, 1], [0, 3, 2]], [[0, 1, 2], [0, 2, 3]]
+    for z, faces, harmed in ((near, facing, True), (-2.0, facing, False), (near, turned, False)):
         square = np.array([[-0.3, -0.2, z], [0.3, -0.2, z], [0.3, 0.2, z], [-0.3, 0.2, z]])
-        mesh = TriMesh((square @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32), np.array([[0, 1, 2], [0, 2, 3]]))
+        mesh = TriMesh((square @ pose[:3, :3].T + pose[:3, 3]).astype(np.float32), np.array(faces))
         figures = score_proxy((whole, ProxyPart("plate", "object", mesh)), truth)
         assert (figures["proxy_precision"] < 0.995) == harmed and figures["proxy_recall"] > 0.97
 

@@ -6,6 +6,7 @@ import torch
 
 from omni_gen3d.geometry import intrinsics_from_focal
 from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, reliable_pixels, warp
+from omni_gen3d.video.landing import Landing
 
 HEIGHT, WIDTH, FOCAL = 16, 24, 20.0
 
@@ -51,6 +52,20 @@ def test_the_nearer_surface_wins():
     near = seen.rgb[0, 0, 0, 4:12, 6:13]
     assert float(near.min()) > 0.99
     torch.testing.assert_close(seen.depth[0, 0, 0, 4:12, 6:13], torch.full((8, 7), 2.0), atol=1e-2, rtol=0)
+
+
+def test_cpu_and_gpu_add_alike():
+    """Both ways to add up what lands on a pixel agree to the bit, with cameras that see all, some and none of it."""
+    generator = torch.Generator().manual_seed(0)
+    batch, frames, pixels = 2, 5, HEIGHT * WIDTH
+    column, row, depth, nearness = torch.rand(4, batch, frames, pixels, generator=generator)
+    column, row = (2 * column - 0.5) * WIDTH, (2 * row - 0.5) * HEIGHT
+    column[:, 1] += 3 * WIDTH
+    rgb = torch.rand(batch, 3, HEIGHT, WIDTH, generator=generator) * 2 - 1
+    landing = Landing(rgb, column, row, depth, nearness, torch.rand(batch, 1, pixels, generator=generator) > 0.2)
+    sums = landing._sums_on_cpu()
+    assert torch.equal(sums, landing._sums_on_gpu())
+    assert float(sums[:, 1].abs().max()) == 0 < float(sums[:, 0].abs().max())
 
 
 def test_only_depth_edges_are_unreliable():
