@@ -3,21 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
-from scipy import ndimage
 from scipy.spatial import KDTree
 from scipy.spatial.transform import Rotation, Slerp
 
 from omni_gen3d.geometry import sh_dc_to_rgb, transform_gaussians
+from omni_gen3d.mesh.convex import convex_hull
 from omni_gen3d.mesh.sampling import covered_area
+from omni_gen3d.motion.balls import Ball, find_ball, onto_ball, points_on_ball
+from omni_gen3d.motion.carving import carved_hull, stay_within
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.hulls import collider_hulls
 from omni_gen3d.motion.registration import Freedom, Model, Registration
 from omni_gen3d.motion.tracks import Track
-from omni_gen3d.types import Gaussians, MovingPart
+from omni_gen3d.types import Gaussians, MovingPart, TriMesh
 
 # A thing must be seen at so many times before it is followed.
 _MIN_TIMES = 3
@@ -34,12 +37,15 @@ _MAX_COLOR_ERROR = 0.13
 _WORTH_OF_SIGHT = 0.5
 # A Gaussian of another time joins the part where nothing is within this many links, if that many times agree.
 _MIN_WITNESSES = 3
-# What belongs to a rigid thing lies within its outline, give or take some pixels, at this share of the times.
-_WITHIN_SHARE, _OUTLINE_MARGIN_PX = 0.6, 2
 
 
 def rigid_part(
-    track: Track, frames: Sequence[Gaussians], name: str, link: float, film: Film | None = None
+    track: Track,
+    frames: Sequence[Gaussians],
+    name: str,
+    link: float,
+    film: Film | None = None,
+    outlines: np.ndarray | None = None,
 ) -> MovingPart | None:
     """Follow a track as a rigid part; None where it is none, or was not seen often enough.
 
@@ -49,27 +55,69 @@ def rigid_part(
         name: Of the part.
         link: How far apart neighbours on one surface may be [m].
         film: What was filmed at each time; then its pictures tell the way, else the Gaussians' places and colours do.
+        outlines: Of the track in that film, shape ``(T, H, W)``, bool; then they tell its form. None where the camera
+            moved.
     """
     times = sorted(track.members)
     if len(times) < _MIN_TIMES:
         return None
     seen = {time: frames[time][torch.from_numpy(track.members[time])] for time in times}
+    if film is not None and outlines is not None:
+        return _outlined(seen, name, link, len(frames), film, outlines)
     found = _onto_by_shape(seen, link) if film is None else _onto_by_pictures(seen, film)
     if found is None:
         return None
     reference, onto = found
-    times = sorted(onto)
-    seen = {time: seen[time] for time in times}
-    body = _body(seen, onto, reference, link, film)
-    if not len(body):
+    body = _body(_moved(seen, onto), reference, link)
+    hulls = collider_hulls(body, np.stack([np.linalg.inv(onto[time]) for time in sorted(onto)]), link)
+    return _part(name, body, hulls, onto, len(frames))
+
+
+def _outlined(
+    seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
+) -> MovingPart | None:
+    """A part whose outlines a film tells: a ball, or a body that they carve."""
+    ball = find_ball(outlines, film)
+    if ball is not None:
+        return _rolling(ball, seen, name, num_times, film)
+    found = _onto_by_pictures(seen, film)
+    if found is None:
         return None
+    reference, onto = found
+    moved = _within(_moved(_as_far(seen, onto, reference, film), onto), onto, film, outlines)
+    if reference not in moved:
+        return None
+    body = _body(moved, reference, link)
+    hull = carved_hull(_points(Gaussians.joined(list(moved.values()))), onto, film, outlines)
+    return _part(name, body, () if hull is None else (hull,), onto, num_times)
+
+
+def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, film: Film) -> MovingPart | None:
+    """A ball as a part that slides: which side of it is up is not told."""
+    times = [time for time in sorted(seen) if time in ball.centres]
+    if len(times) < _MIN_TIMES:
+        return None
+    reference = max(times, key=lambda time: float(covered_area(seen[time]).sum()))
+    onto = {time: np.eye(4) for time in ball.centres}
+    for time, centre in ball.centres.items():
+        onto[time][:3, 3] = ball.centres[reference] - centre
+    hull = convex_hull(points_on_ball(ball.centres[reference], ball.radius))
+    body = onto_ball(seen[reference], ball, reference, film)
+    return _part(name, body, () if hull is None else (hull,), onto, num_times)
+
+
+def _part(
+    name: str, body: Gaussians, hulls: tuple[TriMesh, ...], onto: dict[int, np.ndarray], num_times: int
+) -> MovingPart:
+    """A part of Gaussians and hulls that are where they are at the reference time, in a frame in their middle."""
+    times = sorted(onto)
     centre = (body.means.amin(0) + body.means.amax(0)).double().numpy() / 2
-    to_world = {time: np.linalg.inv(matrix) for time, matrix in onto.items()}
-    placed = _at_every_time(to_world, len(frames), centre)
-    present = np.zeros(len(frames), np.bool_)
+    to_world = _at_every_time({time: np.linalg.inv(matrix) for time, matrix in onto.items()}, num_times, centre)
+    present = np.zeros(num_times, np.bool_)
     present[times[0] : times[-1] + 1] = True
     gaussians = transform_gaussians(body, torch.eye(3), torch.from_numpy(-centre).float())
-    return MovingPart(name, gaussians, placed, present, collider_hulls(gaussians, placed[present], link))
+    own = tuple(replace(hull, vertices=(hull.vertices - centre).astype(np.float32)) for hull in hulls)
+    return MovingPart(name, gaussians, to_world, present, own)
 
 
 def _onto_by_shape(seen: dict[int, Gaussians], link: float) -> tuple[int, dict[int, np.ndarray]] | None:
@@ -134,23 +182,47 @@ def _sampled(gaussians: Gaussians) -> tuple[np.ndarray, np.ndarray]:
     return chosen.means.numpy().astype(np.float64), colors.numpy().astype(np.float64)
 
 
-def _body(
-    seen: dict[int, Gaussians], onto: dict[int, np.ndarray], reference: int, link: float, film: Film | None
-) -> Gaussians:
-    """The Gaussians of the reference time, and of others where it shows nothing and enough of them agree."""
-    moved = {
-        time: transform_gaussians(gaussians, torch.from_numpy(onto[time][:3, :3]), torch.from_numpy(onto[time][:3, 3]))
-        for time, gaussians in seen.items()
+def _moved(seen: dict[int, Gaussians], onto: dict[int, np.ndarray]) -> dict[int, Gaussians]:
+    """What was seen at the times of which the motion is known, where it is at the reference time."""
+    return {
+        time: transform_gaussians(seen[time], torch.from_numpy(matrix[:3, :3]), torch.from_numpy(matrix[:3, 3]))
+        for time, matrix in sorted(onto.items())
     }
-    if film is not None and film.shown is not None:
-        every = np.concatenate([gaussians.means.numpy() for gaussians in moved.values()]).astype(np.float64)
-        ends = np.cumsum([len(gaussians) for gaussians in moved.values()])
-        within = np.split(_within_outlines(every, onto, film, film.shown), ends[:-1])
-        moved = {
-            time: gaussians[torch.from_numpy(np.flatnonzero(kept))]
-            for (time, gaussians), kept in zip(moved.items(), within, strict=True)
-            if kept.any() or time == reference
-        }
+
+
+def _as_far(
+    seen: dict[int, Gaussians], onto: dict[int, np.ndarray], reference: int, film: Film
+) -> dict[int, Gaussians]:
+    """What was seen at each time, as far from the camera as the thing of the reference time is then.
+
+    A network's guess of how far away a thing is wavers from time to time.
+    """
+    points, placed = _points(seen[reference]), {}
+    for time in onto:
+        gaussians = seen[time]
+        eye = film.cameras.positions[time]
+        then = (points - onto[time][:3, 3]) @ onto[time][:3, :3] - eye.double().numpy()
+        found = np.linalg.norm(_points(gaussians) - eye.double().numpy(), axis=1)
+        factor = float(np.median(np.linalg.norm(then, axis=1)) / np.median(found))
+        placed[time] = transform_gaussians(gaussians, torch.eye(3), (1 - factor) * eye, factor)
+    return placed
+
+
+def _within(
+    moved: dict[int, Gaussians], onto: dict[int, np.ndarray], film: Film, outlines: np.ndarray
+) -> dict[int, Gaussians]:
+    """What stays within the outlines when it moves as the thing does; the rest is not of it."""
+    kept = stay_within(_points(Gaussians.joined(list(moved.values()))), onto, film, outlines)
+    ends = np.cumsum([len(gaussians) for gaussians in moved.values()])
+    return {
+        time: gaussians[torch.from_numpy(np.flatnonzero(which))]
+        for (time, gaussians), which in zip(moved.items(), np.split(kept, ends[:-1]), strict=True)
+        if which.any()
+    }
+
+
+def _body(moved: dict[int, Gaussians], reference: int, link: float) -> Gaussians:
+    """The Gaussians of the reference time, and of others where it shows nothing and enough of them agree."""
     trees = {time: KDTree(gaussians.means.numpy()) for time, gaussians in moved.items()}
     kept = [moved[reference]]
     covered = moved[reference].means.numpy()
@@ -169,22 +241,8 @@ def _body(
     return Gaussians.joined(kept)
 
 
-def _within_outlines(points: np.ndarray, onto: dict[int, np.ndarray], film: Film, shown: np.ndarray) -> np.ndarray:
-    """Which of the points ``(N, 3)`` stay within the film's outlines ``shown (T, H, W)`` when they move as the thing
-    does, ``(N,)``: others are not of it.
-
-    At the ends of a way an outline also holds floor that the thing covers at most times, and one of a thing with joints
-    holds limbs that go their own ways. Moved along, they leave the outlines of other times.
-    """
-    inside, asked = np.zeros(len(points)), np.zeros(len(points))
-    for time, matrix in onto.items():
-        turn, shift = matrix[:3, :3], matrix[:3, 3]
-        row, column, seen = film.seen((points - shift) @ turn, time)
-        near = ndimage.maximum_filter(shown[time], 2 * _OUTLINE_MARGIN_PX + 1) > 0
-        at = np.flatnonzero(seen)
-        asked[at] += 1
-        inside[at] += near[np.rint(row[at]).astype(int), np.rint(column[at]).astype(int)]
-    return inside >= _WITHIN_SHARE * asked
+def _points(gaussians: Gaussians) -> np.ndarray:
+    return gaussians.means.numpy().astype(np.float64)
 
 
 def _at_every_time(to_world: dict[int, np.ndarray], num_times: int, centre: np.ndarray) -> np.ndarray:
