@@ -18,7 +18,9 @@ from omni_gen3d.types import Gaussians
 # Of the rim that lies in the picture this share is within that share of the angle from the cone, at most times.
 _ROUND_SHARE, _ROUND = 0.65, 0.045
 # A cone that explains less of it was no look at the ball, and a rim of fewer pixels tells nothing.
-_MIN_SHARE, _MIN_RIM = 0.5, 20
+_MIN_SHARE, _MIN_RIM = 0.3, 20
+# No ball fills more of the view than this to either side of its middle [rad]: to a wide cone any rim is near.
+_WIDEST = 0.6
 _TRIALS, _REFINEMENTS = 60, 3
 _NUM_POINTS = 128
 
@@ -110,14 +112,15 @@ def _cone(outline: np.ndarray, film: Film, time: int) -> tuple[np.ndarray, float
         on = _on_cone(rays, normal)
     length = float(np.linalg.norm(normal))
     # The rim is the middle of the outermost pixels.
-    return (normal / length, float(np.arccos(1 / length)) + pixel / 2, float(on.mean())) if length > 1 else None
+    return (normal / length, float(np.arccos(1 / length)) + pixel / 2, float(on.mean())) if on.any() else None
 
 
 def _rim(outline: np.ndarray, film: Film, time: int) -> tuple[np.ndarray, float]:
     """Unit rays in the world to the outermost pixels of an outline, but for those at the edge of the picture
     ``(N, 3)``, and the breadth of a pixel [rad]."""
     inner = np.s_[2:-2, 2:-2]
-    rows, columns = np.nonzero((outline & ~np.asarray(ndimage.binary_erosion(outline), np.bool_))[inner])
+    whole = np.asarray(ndimage.binary_fill_holes(outline), np.bool_)
+    rows, columns = np.nonzero((whole & ~np.asarray(ndimage.binary_erosion(whole), np.bool_))[inner])
     lens = film.cameras.intrinsics[time].double().numpy()
     rays = np.column_stack(
         [(columns + 2.5 - lens[0, 2]) / lens[0, 0], (rows + 2.5 - lens[1, 2]) / lens[1, 1], np.ones(len(rows))]
@@ -129,7 +132,7 @@ def _rim(outline: np.ndarray, film: Film, time: int) -> tuple[np.ndarray, float]
 def _on_cone(rays: np.ndarray, normal: np.ndarray) -> np.ndarray:
     """Which rays ``(N, 3)`` lie on the cone that ``normal`` describes, ``(N,)``."""
     length = np.linalg.norm(normal)
-    if length <= 1:
+    if not 1 < length < 1 / np.cos(_WIDEST):
         return np.zeros(len(rays), np.bool_)
     angle = np.arccos(1 / length)
     return np.abs(np.arccos(np.clip(rays @ normal / length, -1, 1)) - angle) < _ROUND * angle

@@ -18,12 +18,15 @@ from omni_gen3d.motion.carving import carved_hull, stay_within
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.hulls import collider_hulls
+from omni_gen3d.motion.limbs import limbs_shown
 from omni_gen3d.motion.registration import Freedom, Model, Registration
 from omni_gen3d.motion.tracks import Track
 from omni_gen3d.types import Gaussians, MovingPart, TriMesh
 
 # A thing must be seen at so many times before it is followed.
 _MIN_TIMES = 3
+# Fewer Gaussians are no sight of a limb.
+_MIN_SEEN = 12
 _MAX_POINTS = 500
 # Turning must explain the points better than shifting by this share of the cost, or it is noise.
 _GAIN_OF_TURNING = 0.85
@@ -39,20 +42,21 @@ _WORTH_OF_SIGHT = 0.5
 _MIN_WITNESSES = 3
 
 
-def rigid_part(
+def rigid_parts(
     track: Track,
     frames: Sequence[Gaussians],
     name: str,
     link: float,
     film: Film | None = None,
     outlines: np.ndarray | None = None,
-) -> MovingPart | None:
-    """Follow a track as a rigid part; None where it is none, or was not seen often enough.
+) -> list[MovingPart]:
+    """Follow a track as a rigid part, or as several where a film shows its joints; empty where it is none, or was not
+    seen often enough.
 
     Args:
         track: Which of the Gaussians it is at each time.
         frames: The moving Gaussians of each time.
-        name: Of the part.
+        name: Of the part; those of others begin with it.
         link: How far apart neighbours on one surface may be [m].
         film: What was filmed at each time; then its pictures tell the way, else the Gaussians' places and colours do.
         outlines: Of the track in that film, shape ``(T, H, W)``, bool; then they tell its form. None where the camera
@@ -60,26 +64,54 @@ def rigid_part(
     """
     times = sorted(track.members)
     if len(times) < _MIN_TIMES:
-        return None
+        return []
     seen = {time: frames[time][torch.from_numpy(track.members[time])] for time in times}
     if film is not None and outlines is not None:
         return _outlined(seen, name, link, len(frames), film, outlines)
     found = _onto_by_shape(seen, link) if film is None else _onto_by_pictures(seen, film)
     if found is None:
-        return None
+        return []
     reference, onto = found
     body = _body(_moved(seen, onto), reference, link)
     hulls = collider_hulls(body, np.stack([np.linalg.inv(onto[time]) for time in sorted(onto)]), link)
-    return _part(name, body, hulls, onto, len(frames))
+    return [_part(name, body, hulls, onto, len(frames))]
 
 
 def _outlined(
     seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
-) -> MovingPart | None:
-    """A part whose outlines a film tells: a ball, or a body that they carve."""
+) -> list[MovingPart]:
+    """The parts of a thing whose outlines a film tells: a ball, or bodies that they carve."""
     ball = find_ball(outlines, film)
     if ball is not None:
-        return _rolling(ball, seen, name, num_times, film)
+        part = _rolling(ball, seen, name, num_times, film)
+        return [] if part is None else [part]
+    reference = _seen_best(seen)
+    shown = limbs_shown(film, _points(seen[reference]), reference, sorted(seen), outlines)
+    parts: list[MovingPart] = []
+    for number in range(1, int(shown.max()) + 1):
+        limb = shown == number
+        own = {
+            time: gaussians[torch.from_numpy(_within_outline(gaussians, film, time, limb))]
+            for time, gaussians in seen.items()
+        }
+        own = {time: gaussians for time, gaussians in own.items() if len(gaussians) >= _MIN_SEEN}
+        label = name if not parts else f"{name}_{number}"
+        part = _carved(own, label, link, num_times, film, limb) if len(own) >= _MIN_TIMES else None
+        parts += [] if part is None else [part]
+    return parts
+
+
+def _within_outline(gaussians: Gaussians, film: Film, time: int, outlines: np.ndarray) -> np.ndarray:
+    """Indices of the Gaussians that are seen within the outline of one time."""
+    row, column, inside = film.seen(_points(gaussians), time)
+    at = np.flatnonzero(inside)
+    return at[outlines[time, np.rint(row[at]).astype(int), np.rint(column[at]).astype(int)]]
+
+
+def _carved(
+    seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
+) -> MovingPart | None:
+    """A rigid body that outlines carve; None where its way is not found."""
     found = _onto_by_pictures(seen, film)
     if found is None:
         return None
@@ -129,13 +161,18 @@ def _onto_by_shape(seen: dict[int, Gaussians], link: float) -> tuple[int, dict[i
     return reference, {time: fit.matrix for time, fit in fits.items()}
 
 
-def _onto_by_pictures(seen: dict[int, Gaussians], film: Film) -> tuple[int, dict[int, np.ndarray]] | None:
-    """The time at which it is seen best, and the motions onto it at the times at which the film shows it there."""
+def _seen_best(seen: dict[int, Gaussians]) -> int:
+    """The time at which a thing is seen best."""
     times = sorted(seen)
     covers = {time: float(covered_area(seen[time]).sum()) for time in times}
     most, way = max(covers.values()), times[-1] - times[0]
     middle = (times[0] + times[-1]) / 2
-    reference = min(times, key=lambda time: abs(time - middle) - _WORTH_OF_SIGHT * way * covers[time] / most)
+    return min(times, key=lambda time: abs(time - middle) - _WORTH_OF_SIGHT * way * covers[time] / most)
+
+
+def _onto_by_pictures(seen: dict[int, Gaussians], film: Film) -> tuple[int, dict[int, np.ndarray]] | None:
+    """The time at which it is seen best, and the motions onto it at the times at which the film shows it there."""
+    reference, times = _seen_best(seen), sorted(seen)
     followed = follow(film, seen[reference].means.numpy().astype(np.float64), reference, times)
     onto = {
         time: np.linalg.inv(motion)

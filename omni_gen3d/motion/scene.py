@@ -10,7 +10,7 @@ from scipy.spatial import KDTree
 
 from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.motion.film import Film, join_films
-from omni_gen3d.motion.rigid import rigid_part
+from omni_gen3d.motion.rigid import rigid_parts
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.motion.sweeping import clear_way
 from omni_gen3d.motion.tracks import Track, find_tracks, link_length
@@ -54,11 +54,12 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     parts: list[MovingPart] = []
     rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     for track in find_tracks(moving, things):
-        part = None
+        found: list[MovingPart] = []
         if len(parts) < MAX_PARTS:
-            part = rigid_part(track, moving, f"part_{len(parts):02}", link, film, _outlines(track, things, film))
-        if part is not None:
-            parts.append(part)
+            name = f"part_{len(parts):02}"
+            found = rigid_parts(track, moving, name, link, film, _outlines(track, things, film))
+        if found:
+            parts += found
             continue
         for time, which in track.members.items():
             rest[time][torch.from_numpy(which)] = True
