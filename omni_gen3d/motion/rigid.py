@@ -49,9 +49,9 @@ def rigid_parts(
     link: float,
     film: Film | None = None,
     outlines: np.ndarray | None = None,
-) -> list[MovingPart]:
-    """Follow a track as a rigid part, or as several where a film shows its joints; empty where it is none, or was not
-    seen often enough.
+) -> tuple[list[MovingPart], dict[int, np.ndarray]]:
+    """Follow a track as a rigid part, or as several where a film shows its joints; and those of its Gaussians by time
+    that are of no part: all, where it is none, or was not seen often enough.
 
     Args:
         track: Which of the Gaussians it is at each time.
@@ -64,45 +64,50 @@ def rigid_parts(
     """
     times = sorted(track.members)
     if len(times) < _MIN_TIMES:
-        return []
+        return [], track.members
     seen = {time: frames[time][torch.from_numpy(track.members[time])] for time in times}
     if film is not None and outlines is not None:
-        return _outlined(seen, name, link, len(frames), film, outlines)
+        parts, left = _outlined(seen, name, link, len(frames), film, outlines)
+        return parts, {time: track.members[time][which] for time, which in left.items()} if parts else track.members
     found = _onto_by_shape(seen, link) if film is None else _onto_by_pictures(seen, film)
     if found is None:
-        return []
+        return [], track.members
     reference, onto = found
     body = _body(_moved(seen, onto), reference, link)
     hulls = collider_hulls(body, np.stack([np.linalg.inv(onto[time]) for time in sorted(onto)]), link)
-    return [_part(name, body, hulls, onto, len(frames))]
+    return [_part(name, body, hulls, onto, len(frames))], {}
 
 
 def _outlined(
     seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
-) -> list[MovingPart]:
-    """The parts of a thing whose outlines a film tells: a ball, or bodies that they carve."""
+) -> tuple[list[MovingPart], dict[int, np.ndarray]]:
+    """The parts of a thing whose outlines a film tells: a ball, or bodies that they carve; and what stays, or is of a
+    body whose way is not found."""
     ball = find_ball(outlines, film)
     if ball is not None:
         part = _rolling(ball, seen, name, num_times, film)
-        return [] if part is None else [part]
+        return [] if part is None else [part], {}
     reference = _seen_best(seen)
     shown = limbs_shown(film, _points(seen[reference]), reference, sorted(seen), outlines)
     parts: list[MovingPart] = []
+    lost = outlines & (shown == 0)
     for number in range(1, int(shown.max()) + 1):
         limb = shown == number
         own = {
-            time: gaussians[torch.from_numpy(_within_outline(gaussians, film, time, limb))]
-            for time, gaussians in seen.items()
+            time: gaussians[torch.from_numpy(_under(gaussians, film, time, limb))] for time, gaussians in seen.items()
         }
         own = {time: gaussians for time, gaussians in own.items() if len(gaussians) >= _MIN_SEEN}
-        label = name if not parts else f"{name}_{number}"
+        label = f"{name}_{number}" if parts else name
         part = _carved(own, label, link, num_times, film, limb) if len(own) >= _MIN_TIMES else None
-        parts += [] if part is None else [part]
-    return parts
+        if part is None:
+            lost |= limb
+        else:
+            parts.append(part)
+    return parts, {time: _under(gaussians, film, time, lost) for time, gaussians in seen.items()}
 
 
-def _within_outline(gaussians: Gaussians, film: Film, time: int, outlines: np.ndarray) -> np.ndarray:
-    """Indices of the Gaussians that are seen within the outline of one time."""
+def _under(gaussians: Gaussians, film: Film, time: int, outlines: np.ndarray) -> np.ndarray:
+    """Indices of the Gaussians that are seen within the outline ``(T, H, W)`` of one time."""
     row, column, inside = film.seen(_points(gaussians), time)
     at = np.flatnonzero(inside)
     return at[outlines[time, np.rint(row[at]).astype(int), np.rint(column[at]).astype(int)]]

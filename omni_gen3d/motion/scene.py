@@ -54,14 +54,12 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     parts: list[MovingPart] = []
     rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     for track in find_tracks(moving, things):
-        found: list[MovingPart] = []
+        left = track.members
         if len(parts) < MAX_PARTS:
             name = f"part_{len(parts):02}"
-            found = rigid_parts(track, moving, name, link, film, _outlines(track, things, film))
-        if found:
+            found, left = rigid_parts(track, moving, name, link, film, _outlines(track, things, film))
             parts += found
-            continue
-        for time, which in track.members.items():
+        for time, which in left.items():
             rest[time][torch.from_numpy(which)] = True
     # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
