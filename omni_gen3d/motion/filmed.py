@@ -1,4 +1,4 @@
-"""The rigid parts of a thing that a film shows: pictures tell its way, and, where the camera stands, outlines its form."""
+"""The rigid parts of a thing that a film shows: pictures tell its way, outlines its form where the camera stands."""
 
 from __future__ import annotations
 
