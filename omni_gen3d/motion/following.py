@@ -52,7 +52,7 @@ def follow(film: Film, points: np.ndarray, reference: int, times: Sequence[int])
     """
     points = points[:: max(1, -(-len(points) // _MAX_POINTS))]
     centre = (points.min(0) + points.max(0)) / 2
-    templates = [_sampled(film, reference, points, _blurred(film, reference, blur))[0] for blur in _BLURS]
+    templates = [sampled(film, reference, points, _blurred(film, reference, blur))[0] for blur in _BLURS]
     states = {reference: np.zeros(3)}
     errors = {reference: 0.0}
     at = list(times).index(reference)
@@ -106,7 +106,7 @@ class _Aligner:
     def _compared(self, state: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
         motion = _motion(state, self.centre)
         moved = self.points @ motion[:3, :3].T + motion[:3, 3]
-        colors, inside = _sampled(self.film, self.time, moved, self.pictures[level])
+        colors, inside = sampled(self.film, self.time, moved, self.pictures[level])
         return colors - self.templates[level], inside
 
 
@@ -122,7 +122,7 @@ def _blurred(film: Film, time: int, blur: float) -> np.ndarray:
     return ndimage.gaussian_filter(film.pictures[time], (blur, blur, 0), mode="nearest")
 
 
-def _sampled(film: Film, time: int, points: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def sampled(film: Film, time: int, points: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Colours of a picture where points ``(N, 3)`` are seen, and whether they lie in it."""
     row, column, inside = film.seen(points, time)
     colors = [ndimage.map_coordinates(picture[..., k], (row, column), order=1, mode="nearest") for k in range(3)]

@@ -12,6 +12,7 @@ from scipy.spatial import ConvexHull, KDTree, QhullError
 from scipy.spatial.transform import Rotation
 
 from omni_gen3d.mesh.convex import convex_hull
+from omni_gen3d.motion.balls import points_on_ball
 from omni_gen3d.types import Gaussians, TriMesh
 
 # Gaussians with fewer neighbours than this within two links are floaters.
@@ -24,7 +25,6 @@ _CLEARANCE_M = 0.005
 _TRIMMED = 0.01
 # What is a ball to this share of its radius, in the median, is one; larger ones are walls.
 _ROUND, _MAX_RADIUS_M = 0.03, 1.0
-_BALL_POINTS = 128
 # Rectangles up to this factor larger than the smallest are as good.
 _SMALL = 1.1
 
@@ -77,11 +77,7 @@ def _ball(points: np.ndarray) -> np.ndarray | None:
     off = np.median(np.abs(np.linalg.norm(points - centre, axis=1) - radius))
     if not off < _ROUND * radius < _ROUND * _MAX_RADIUS_M:
         return None
-    # Evenly by the golden angle.
-    height = 1 - 2 * (np.arange(_BALL_POINTS) + 0.5) / _BALL_POINTS
-    turn = np.arange(_BALL_POINTS) * np.pi * (3 - np.sqrt(5))
-    across = np.sqrt(1 - height**2)
-    return centre + radius * np.column_stack([across * np.cos(turn), across * np.sin(turn), height])
+    return points_on_ball(centre, radius)
 
 
 def _mirrored(points: np.ndarray) -> np.ndarray:

@@ -9,11 +9,11 @@ import torch
 from scipy.spatial import KDTree
 
 from omni_gen3d.geometry import transform_gaussians
-from omni_gen3d.motion.film import join_films
-from omni_gen3d.motion.rigid import rigid_part
+from omni_gen3d.motion.film import Film, join_films
+from omni_gen3d.motion.rigid import rigid_parts
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.motion.sweeping import clear_way
-from omni_gen3d.motion.tracks import find_tracks, link_length
+from omni_gen3d.motion.tracks import Track, find_tracks, link_length
 from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence, MovingPart
 
 MAX_PARTS = 16
@@ -54,11 +54,12 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     parts: list[MovingPart] = []
     rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     for track in find_tracks(moving, things):
-        part = rigid_part(track, moving, f"part_{len(parts):02}", link, film) if len(parts) < MAX_PARTS else None
-        if part is not None:
-            parts.append(part)
-            continue
-        for time, which in track.members.items():
+        left = track.members
+        if len(parts) < MAX_PARTS:
+            name = f"part_{len(parts):02}"
+            found, left = rigid_parts(track, moving, name, link, film, _outlines(track, things, film))
+            parts += found
+        for time, which in left.items():
             rest[time][torch.from_numpy(which)] = True
     # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
@@ -74,6 +75,16 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
         frames_per_second=frames_per_second,
         num_frames=len(moving),
     )
+
+
+def _outlines(track: Track, things: Sequence[np.ndarray] | None, film: Film | None) -> np.ndarray | None:
+    """Where the film shows a track, ``(T, H, W)``, bool; None where it does not tell."""
+    if things is None or film is None or film.shown is None:
+        return None
+    outlines = np.zeros(film.shown.shape, np.bool_)
+    for time, members in track.members.items():
+        outlines[time] = np.isin(film.shown[time], np.unique(things[time][members]))
+    return outlines
 
 
 def _everywhere(sets: Sequence[Gaussians]) -> Gaussians:

@@ -17,7 +17,7 @@ from scipy import ndimage
 
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.motion.film import Film
-from omni_gen3d.motion.placing import placed_things
+from omni_gen3d.motion.placing import believed_things
 from omni_gen3d.motion.silhouettes import OTHER_COLOR, silhouettes
 from omni_gen3d.render import render
 from omni_gen3d.render.threads import side_by_side
@@ -89,9 +89,9 @@ def split_sequence(
         moving[:, chosen] = _moving(means[:, chosen], alive[:, chosen], depths, views, filmed)
     things = shown = None
     if filmed is not None and still:
-        shown, factors = placed_things(silhouettes(filmed.pictures, depths[:, 0]), depths[:, 0], filmed)
+        shown = silhouettes(filmed.pictures, depths[:, 0])
         filmed = replace(filmed, shown=shown)
-        frames, things = _things(frames, alive, filmed, depths[:, 0], shown, factors)
+        things = _things(frames, alive, filmed, depths[:, 0], believed_things(shown, depths[:, 0], filmed))
         moving |= things > 0
 
     at_rest = alive & ~moving
@@ -109,27 +109,17 @@ def split_sequence(
 
 
 def _things(
-    frames: tuple[Gaussians, ...],
-    alive: torch.Tensor,
-    film: Film,
-    depth: np.ndarray,
-    shown: np.ndarray,
-    factors: np.ndarray,
-) -> tuple[tuple[Gaussians, ...], torch.Tensor]:
-    """The frames with what is seen on things at its right depth, and each Gaussian's thing, 0 for none, ``(T, N)``."""
-    numbers, ratios = torch.from_numpy(shown), torch.from_numpy(factors)
+    frames: tuple[Gaussians, ...], alive: torch.Tensor, film: Film, depth: np.ndarray, believed: np.ndarray
+) -> torch.Tensor:
+    """The number of each Gaussian's thing, 0 for none, ``(T, N)``."""
+    numbers = torch.from_numpy(believed)
     found = torch.zeros(alive.shape, dtype=torch.int16)
-    placed = []
     for time, frame in enumerate(frames):
         z, row, column, inside = (part[0, 0] for part in _seen(frame.means[None], film.cameras[[time]]))
         seen = torch.from_numpy(depth[time])[row, column]
         there = inside & alive[time] & (z < seen + _margin(z)) & (numbers[time][row, column] > 0)
         found[time] = torch.where(there, numbers[time][row, column], found[time])
-        # Along the ray, so that the film shows the same.
-        factor = torch.where(there, ratios[time][row, column], 1.0)[:, None]
-        eye = film.cameras.positions[time]
-        placed.append(replace(frame, means=eye + (frame.means - eye) * factor, scales=frame.scales * factor))
-    return tuple(placed), found
+    return found
 
 
 def _witnessed(points: torch.Tensor, film: Film, depth: np.ndarray, shown: np.ndarray) -> np.ndarray:

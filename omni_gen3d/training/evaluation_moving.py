@@ -52,8 +52,9 @@ _SCENES_PER_BATCH = 4
 _FRAMES_PER_SECOND = 8.0
 # Around anything that changes in a film nothing counts as still.
 _STILL_MARGIN_PX = 3
-# Boxes move as one where they stay like this to each other, and touch up to this gap [m].
-_RIGID_M, _TOUCH_M = 1e-4, 0.01
+# Boxes move as one where they stay like this to each other, and touch up to this gap [m]: to a robot that drives into
+# them, masts two centimetres off a body are of it, and boxes on a belt are not of each other.
+_RIGID_M, _TOUCH_M = 1e-4, 0.05
 _BOX_CORNERS = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
 _BOX_FACES = np.array(
     [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import torch
 
+from omni_gen3d.motion.carving import stay_within
 from omni_gen3d.motion.film import Film, join_films
-from omni_gen3d.motion.rigid import _within_outlines
 from omni_gen3d.types import Cameras
 
 TIMES, HEIGHT, WIDTH = 5, 60, 100
@@ -30,13 +30,12 @@ def test_what_leaves_the_outlines_is_not_of_the_thing() -> None:
     film, onto = film_of_a_square()
     middle, beside = (-0.2, 0.0, 2.0), (0.2, 0.0, 2.0)
     assert film.shown is not None
-    kept = _within_outlines(np.array([middle, beside]), onto, film, film.shown)
-    assert kept.tolist() == [True, False]
-    # Pushed out of the picture on the left at all times but the last two: where nothing is asked, nothing tells.
+    assert stay_within(np.array([middle, beside]), onto, film, film.shown > 0).tolist() == [True, False]
+    # Pushed out of the picture on the left at all times but the last three: where nothing is asked, nothing tells.
     far = {time: matrix.copy() for time, matrix in onto.items()}
-    for time in range(3):
+    for time in range(2):
         far[time][0, 3] = 5.0
-    assert _within_outlines(np.array([middle]), far, film, film.shown).tolist() == [True]
+    assert stay_within(np.array([middle]), far, film, film.shown > 0).tolist() == [True]
 
 
 def test_outlines_are_joined_as_pictures_are() -> None:

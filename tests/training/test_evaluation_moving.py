@@ -85,3 +85,10 @@ def test_true_movers_are_solid_where_the_parts_are(name: str, count: int) -> Non
         to_mover = np.linalg.inv(movers[0].to_world[time])
         middles = views.part_to_world[item, time, moves, :3, 3].numpy() @ to_mover[:3, :3].T + to_mover[:3, 3]
         assert is_inside(FaceTree.of(movers[0].mesh), middles).all()
+
+
+@pytest.mark.parametrize(("name", "count"), [("forklift", 2), ("conveyor", 4), ("robot arm", 2)])
+def test_what_moves_as_one_and_nearly_touches_is_one_mover(name: str, count: int) -> None:
+    """The masts of a forklift, 2 cm off its body, are of it, and its load is not; boxes on a belt stay apart."""
+    views, item = _views_of(name)
+    assert len(true_movers(views, item)) == count

@@ -1,0 +1,142 @@
+"""The rigid parts of a thing that a film shows: pictures tell its way, outlines its form where the camera stands."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from omni_gen3d.geometry import transform_gaussians
+from omni_gen3d.mesh.convex import convex_hull
+from omni_gen3d.mesh.sampling import covered_area
+from omni_gen3d.motion.balls import Ball, find_ball, onto_ball, points_on_ball
+from omni_gen3d.motion.bodies import body_of, moved_onto, part_of, points_of
+from omni_gen3d.motion.carving import carved_hull, stay_within
+from omni_gen3d.motion.film import Film
+from omni_gen3d.motion.following import follow
+from omni_gen3d.motion.limbs import limbs_shown
+from omni_gen3d.types import Gaussians, MovingPart
+
+# A thing must be seen at so many times before it is followed; fewer Gaussians are no sight of a limb.
+MIN_TIMES, _MIN_SEEN = 3, 12
+# A thing is found where it looks no more different than this [of 2]; it is rigid if it is found at half of the times.
+_MAX_COLOR_ERROR = 0.13
+# A thing is seen best in the middle of its way, unless more of it is seen elsewhere: all of it against nothing is worth
+# this share of the way.
+_WORTH_OF_SIGHT = 0.5
+
+
+def outlined_parts(
+    seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
+) -> tuple[list[MovingPart], dict[int, np.ndarray]]:
+    """The parts of a thing whose outlines a film tells: a ball, or bodies that they carve; and what stays, or is of a
+    body whose way is not found."""
+    ball = find_ball(outlines, film)
+    if ball is not None:
+        part = _rolling(ball, seen, name, num_times, film)
+        return [] if part is None else [part], {}
+    reference = _seen_best(seen)
+    shown = limbs_shown(film, points_of(seen[reference]), reference, sorted(seen), outlines)
+    parts: list[MovingPart] = []
+    lost = outlines & (shown == 0)
+    for number in range(1, int(shown.max()) + 1):
+        limb = shown == number
+        own = {
+            time: gaussians[torch.from_numpy(_under(gaussians, film, time, limb))] for time, gaussians in seen.items()
+        }
+        own = {time: gaussians for time, gaussians in own.items() if len(gaussians) >= _MIN_SEEN}
+        label = f"{name}_{number}" if parts else name
+        part = _carved(own, label, link, num_times, film, limb) if len(own) >= MIN_TIMES else None
+        if part is None:
+            lost |= limb
+        else:
+            parts.append(part)
+    return parts, {time: _under(gaussians, film, time, lost) for time, gaussians in seen.items()}
+
+
+def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, film: Film) -> MovingPart | None:
+    """A ball as a part that slides: which side of it is up is not told."""
+    times = [time for time in sorted(seen) if time in ball.centres]
+    if len(times) < MIN_TIMES:
+        return None
+    reference = max(times, key=lambda time: float(covered_area(seen[time]).sum()))
+    onto = {time: np.eye(4) for time in ball.centres}
+    for time, centre in ball.centres.items():
+        onto[time][:3, 3] = ball.centres[reference] - centre
+    hull = convex_hull(points_on_ball(ball.centres[reference], ball.radius))
+    body = onto_ball(seen[reference], ball, reference, film)
+    return part_of(name, body, () if hull is None else (hull,), onto, num_times)
+
+
+def _carved(
+    seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
+) -> MovingPart | None:
+    """A rigid body that outlines carve; None where its way is not found."""
+    found = onto_by_pictures(seen, film)
+    if found is None:
+        return None
+    reference, onto = found
+    moved = _within(moved_onto(_as_far(seen, onto, reference, film), onto), onto, film, outlines)
+    if reference not in moved:
+        return None
+    body = body_of(moved, reference, link)
+    hull = carved_hull(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
+    return part_of(name, body, () if hull is None else (hull,), onto, num_times)
+
+
+def _under(gaussians: Gaussians, film: Film, time: int, outlines: np.ndarray) -> np.ndarray:
+    """Indices of the Gaussians that are seen within the outline ``(T, H, W)`` of one time."""
+    row, column, inside = film.seen(points_of(gaussians), time)
+    at = np.flatnonzero(inside)
+    return at[outlines[time, np.rint(row[at]).astype(int), np.rint(column[at]).astype(int)]]
+
+
+def _seen_best(seen: dict[int, Gaussians]) -> int:
+    """The time at which a thing is seen best."""
+    times = sorted(seen)
+    covers = {time: float(covered_area(seen[time]).sum()) for time in times}
+    most, way = max(covers.values()), times[-1] - times[0]
+    middle = (times[0] + times[-1]) / 2
+    return min(times, key=lambda time: abs(time - middle) - _WORTH_OF_SIGHT * way * covers[time] / most)
+
+
+def onto_by_pictures(seen: dict[int, Gaussians], film: Film) -> tuple[int, dict[int, np.ndarray]] | None:
+    """The time at which it is seen best, and the motions onto it at the times at which the film shows it there."""
+    reference, times = _seen_best(seen), sorted(seen)
+    followed = follow(film, points_of(seen[reference]), reference, times)
+    onto = {
+        time: np.linalg.inv(motion)
+        for time, motion in followed.motions.items()
+        if followed.errors[time] <= _MAX_COLOR_ERROR
+    }
+    return (reference, onto) if len(onto) >= max(MIN_TIMES, len(times) / 2) else None
+
+
+def _as_far(
+    seen: dict[int, Gaussians], onto: dict[int, np.ndarray], reference: int, film: Film
+) -> dict[int, Gaussians]:
+    """What was seen at each time, as far from the camera as the thing of the reference time is then.
+
+    A network's guess of how far away a thing is wavers from time to time.
+    """
+    points, placed = points_of(seen[reference]), {}
+    for time in onto:
+        gaussians = seen[time]
+        eye = film.cameras.positions[time]
+        then = (points - onto[time][:3, 3]) @ onto[time][:3, :3] - eye.double().numpy()
+        found = np.linalg.norm(points_of(gaussians) - eye.double().numpy(), axis=1)
+        factor = float(np.median(np.linalg.norm(then, axis=1)) / np.median(found))
+        placed[time] = transform_gaussians(gaussians, torch.eye(3), (1 - factor) * eye, factor)
+    return placed
+
+
+def _within(
+    moved: dict[int, Gaussians], onto: dict[int, np.ndarray], film: Film, outlines: np.ndarray
+) -> dict[int, Gaussians]:
+    """What stays within the outlines when it moves as the thing does; the rest is not of it."""
+    kept = stay_within(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
+    ends = np.cumsum([len(gaussians) for gaussians in moved.values()])
+    return {
+        time: gaussians[torch.from_numpy(np.flatnonzero(which))]
+        for (time, gaussians), which in zip(moved.items(), np.split(kept, ends[:-1]), strict=True)
+        if which.any()
+    }
