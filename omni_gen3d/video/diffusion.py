@@ -23,6 +23,11 @@ def make_scheduler() -> EDMEulerScheduler:
     return EDMEulerScheduler(sigma_min=0.002, sigma_max=80.0, sigma_data=SIGMA_DATA, rho=7.0)
 
 
+def evaluations(steps: int) -> int:
+    """Of how many noise levels the network is asked: not of the last, 0.002, where it gives back what it is given."""
+    return max(1, steps - 1)
+
+
 def warp_condition(warped_latents: torch.Tensor, coverage: torch.Tensor) -> torch.Tensor:
     """Channels that carry the 3D cache.
 
@@ -116,7 +121,7 @@ def sample(
         text: Token vectors, shape ``(B, S, 384)``.
         first: See ``denoise``.
         condition: See ``denoise``.
-        steps: Noise levels, one network evaluation each, of twice the batch where ``guidance`` is not 1.
+        steps: Noise levels, see ``evaluations``; of twice the batch where ``guidance`` is not 1.
         guidance: Classifier-free guidance scale over the text; 1 is none.
         on_step: Called before each step with its index; may raise to stop.
 
@@ -127,10 +132,12 @@ def sample(
     scheduler.set_timesteps(steps, device=noise.device)
     scheduler.is_scale_input_called = True  # ``denoise`` scales its input itself
     latents = noise * scheduler.sigmas[0].to(noise.device)
-    for i, timestep in enumerate(scheduler.timesteps):
+    clean = latents
+    for i in range(evaluations(steps)):
         if on_step is not None:
             on_step(i)
         sigma = scheduler.sigmas[i].to(noise.device).expand(len(noise))
         clean = denoise_guided(network, latents, sigma, first, condition, text, guidance)
+        timestep = scheduler.timesteps[i]
         latents = scheduler.step(clean, timestep, latents, pred_original_sample=clean, return_dict=False)[0]
-    return latents if first is None else torch.cat([first, latents[:, :, 1:]], dim=2)
+    return clean if first is None else torch.cat([first, clean[:, :, 1:]], dim=2)

@@ -22,7 +22,7 @@ from omni_gen3d.types import Ground
 from omni_gen3d.video.cache3d import Warp, latent_coverage, nearest, warp
 from omni_gen3d.video.clearing import Clearing
 from omni_gen3d.video.depth import estimate_depth
-from omni_gen3d.video.diffusion import denoise_guided, make_scheduler, warp_condition
+from omni_gen3d.video.diffusion import denoise_guided, evaluations, make_scheduler, warp_condition
 from omni_gen3d.video.ground import ground_seen
 from omni_gen3d.video.imagine import VideoModel, draw_noise, latent_of_picture
 from omni_gen3d.video.tokenizer import decode_raw, to_raw_domain
@@ -211,8 +211,8 @@ def complete_pictures(
     scheduler.set_timesteps(steps, device=generator.device)
     sigmas = scheduler.sigmas.to(generator.device)
     text = text.expand(count, -1, -1)
-    latents = draw_noise(count, 1, height, width, generator) * sigmas[0]
-    for i in range(steps):
+    latents = clean = draw_noise(count, 1, height, width, generator) * sigmas[0]
+    for i in range(evaluations(steps)):
         on_step(i / steps)
         now, then = sigmas[i], sigmas[i + 1]
         rounds = _ROUNDS if _HARMONISED[0] < float(now) < _HARMONISED[1] else 1
@@ -224,7 +224,7 @@ def complete_pictures(
             if round_ + 1 < rounds:
                 again = draw_noise(count, 1, height, width, generator)
                 latents = latents + again * (now.square() - then.square()).sqrt()
-    imagined = decode_raw(model.tokenizer, to_raw_domain(model.tokenizer, latents))[:, :, 0].clamp(-1, 1)
+    imagined = decode_raw(model.tokenizer, to_raw_domain(model.tokenizer, clean))[:, :, 0].clamp(-1, 1)
     mask = _eroded(known.mask[:, :, 0], _SEAM_PX // 2)
     share = F.avg_pool2d(F.pad(mask, [_SEAM_PX // 2] * 4, mode="replicate"), _SEAM_PX, stride=1)
     share = torch.where(mask > 0, share, 0.0)
