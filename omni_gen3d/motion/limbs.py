@@ -16,7 +16,7 @@ from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow, sampled
 
 # So many bodies at most, each fitted so often anew to the points that it explains best, at every second time.
-_MAX_LIMBS, _ROUNDS, _EVERY = 2, 2, 2
+MAX_LIMBS, _ROUNDS, _EVERY = 2, 2, 2
 # Points that stay are wrong by less than this in colour [of 2]; those that no body explains so far, by more than that.
 _MOVES, _UNEXPLAINED = 0.04, 0.08
 # A body that is more wrong about its own points is none.
@@ -70,7 +70,7 @@ def moving_together(film: Film, points: np.ndarray, reference: int, times: Seque
     # First what stays, then each body.
     ways = [{time: np.eye(4) for time in some}]
     errors = [patch.errors(ways[0])]
-    for _ in range(_MAX_LIMBS):
+    for _ in range(MAX_LIMBS):
         new = patch.largest(np.min(errors, axis=0) > _UNEXPLAINED) if ways[1:] else errors[0] > _MOVES
         if new.sum() < _MIN_POINTS:
             break

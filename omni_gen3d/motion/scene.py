@@ -10,6 +10,7 @@ from scipy.spatial import KDTree
 
 from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.motion.film import Film, join_films
+from omni_gen3d.motion.limbs import MAX_LIMBS
 from omni_gen3d.motion.rigid import rigid_parts
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.motion.sweeping import clear_way
@@ -55,7 +56,7 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
     for track in find_tracks(moving, things):
         left = track.members
-        if len(parts) < MAX_PARTS:
+        if len(parts) + MAX_LIMBS <= MAX_PARTS:
             name = f"part_{len(parts):02}"
             found, left = rigid_parts(track, moving, name, link, film, _outlines(track, things, film))
             parts += found
