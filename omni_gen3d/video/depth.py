@@ -17,9 +17,6 @@ from omni_gen3d.video.cache3d import warp
 MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
 # The network was trained on pictures of this width; it sees larger ones at a half, a third ... of their size.
 _TRAINED_WIDTH = 320
-# Where a picture and its mirror image lead to depths that differ by more than this, in natural logarithms, one of them
-# belongs to another surface.
-_SAME_SURFACE = 0.3
 # Where depths around a pixel differ by more than this there is an edge, and the colour tells on which side it lies;
 # a pixel away counts as much as this difference of colours [of 2].
 _EDGE, _COLOR_OF_A_PIXEL = 0.1, 0.02
@@ -101,9 +98,8 @@ def ray_image(intrinsics: torch.Tensor, height: int, width: int) -> torch.Tensor
 
 @torch.no_grad()
 def estimate_log_depth(network: DepthNetwork, pictures: torch.Tensor, intrinsics: torch.Tensor) -> torch.Tensor:
-    """Natural logarithm of the depth along z [m], shape ``(B, H, W)``, of each picture and its mirror image together.
-
-    The two estimates are averaged where they speak of one surface; elsewhere the surer one is taken.
+    """Natural logarithm of the depth along z [m], shape ``(B, H, W)``: the mean of each picture's and of its mirror
+    image's.
 
     Args:
         pictures: In [-1, 1], shape ``(B, 3, H, W)``, sides divisible by 16.
@@ -113,12 +109,8 @@ def estimate_log_depth(network: DepthNetwork, pictures: torch.Tensor, intrinsics
     lens = torch.cat([intrinsics[:, :2] / shrunk, intrinsics[:, 2:]], 1)
     rays = ray_image(lens, *small.shape[-2:]).expand(len(small), -1, -1, -1)
     mirrored = torch.stack([-rays[:, 0], rays[:, 1]], 1).flip(-1)
-    candidates, logits, _ = network.candidates(torch.cat([small, small.flip(-1)]), torch.cat([rays, mirrored]))
-    here, there = likeliest(candidates, logits).chunk(2)
-    sure, also_sure = logits.log_softmax(1).amax(1).chunk(2)
-    there, also_sure = there.flip(-1), also_sure.flip(-1)
-    agree = (here - there).abs() < _SAME_SURFACE
-    log_depth = torch.where(agree, (here + there) / 2, torch.where(sure >= also_sure, here, there))
+    here, there = network(torch.cat([small, small.flip(-1)]), torch.cat([rays, mirrored]))[0].chunk(2)
+    log_depth = (here + there.flip(-1)) / 2
     return log_depth if shrunk == 1 else _carried(log_depth, small, pictures)
 
 

@@ -7,7 +7,6 @@ import math
 import pytest
 import torch
 
-import omni_gen3d.video.depth as depth_module
 from omni_gen3d.geometry import intrinsics_from_fov
 from omni_gen3d.video.depth import MAX_DEPTH_M, MIN_DEPTH_M, DepthNetwork, estimate_depth, estimate_fov, ray_image
 
@@ -39,9 +38,8 @@ def test_rays_go_through_pixel_centres():
 
 
 @torch.no_grad()
-def test_depth_is_that_of_a_picture_and_its_mirror_image(network, monkeypatch):
+def test_depth_is_that_of_a_picture_and_its_mirror_image(network):
     """Both are asked with the rays of the given angle and averaged; a mirrored picture has the mirrored depth."""
-    monkeypatch.setattr(depth_module, "_SAME_SURFACE", 10.0)
     rays = ray_image(intrinsics_from_fov(1.0, WIDTH, HEIGHT).float()[None], HEIGHT, WIDTH)
     here, mirrored = (network(seen[None], rays)[0][0] for seen in (picture(), picture().flip(-1)))
     depth = estimate_depth(network, picture(), 1.0)
@@ -50,24 +48,6 @@ def test_depth_is_that_of_a_picture_and_its_mirror_image(network, monkeypatch):
     torch.testing.assert_close(estimate_depth(network, picture().flip(-1), 1.0), depth.flip(-1))
     assert torch.equal(depth, estimate_depth(network, picture(), 1.0))
     assert float((depth - estimate_depth(network, picture(), 0.5)).abs().max()) > 1e-3
-
-
-class Torn(DepthNetwork):
-    """Says two metres with the surer face of a picture, and six with the other."""
-
-    def candidates(self, image, rays):
-        depth = torch.tensor([2.0, 6.0] if float(image[0].mean()) > float(image[1].mean()) else [6.0, 2.0]).log()
-        depth = depth[:, None, None, None].expand(2, 2, *image.shape[-2:])
-        sureness = torch.where(depth < 1, 3.0, 0.5)
-        return depth, torch.stack([sureness[:, 0], -sureness[:, 0]], 1), torch.ones(2)
-
-
-@torch.no_grad()
-def test_between_two_surfaces_the_surer_one_is_taken():
-    """Where picture and mirror image speak of two surfaces the depth is that of one of them, never one between."""
-    network = Torn(channels=(16, 32), num_attention_layers=1)
-    image = torch.zeros(3, HEIGHT, WIDTH)
-    torch.testing.assert_close(estimate_depth(network, image, 1.0), torch.full((HEIGHT, WIDTH), 2.0))
 
 
 @torch.no_grad()
