@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 import numpy as np
 import torch
 
@@ -28,12 +30,14 @@ _WORTH_OF_SIGHT = 0.5
 def outlined_parts(
     seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
 ) -> tuple[list[MovingPart], dict[int, np.ndarray]]:
-    """The parts of a thing whose outlines a film tells: a ball, or bodies that they carve; and what stays, or is of a
-    body whose way is not found."""
+    """The parts of a thing whose outlines a film tells: a ball, or bodies that they carve; and by time what stays, or
+    is of a body whose way is not found then."""
     ball = find_ball(outlines, film)
     if ball is not None:
         part = _rolling(ball, seen, name, num_times, film)
-        return [] if part is None else [part], {}
+        if part is None:
+            return [], {}
+        return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
     reference = _seen_best(seen)
     shown = limbs_shown(film, points_of(seen[reference]), reference, sorted(seen), outlines)
     parts: list[MovingPart] = []
@@ -50,7 +54,13 @@ def outlined_parts(
             lost |= limb
         else:
             parts.append(part)
+            lost[~part.present] |= limb[~part.present]
     return parts, {time: _under(gaussians, film, time, lost) for time, gaussians in seen.items()}
+
+
+def absences(part: MovingPart, times: Iterable[int]) -> list[int]:
+    """Those of the times at which a part is not there."""
+    return [time for time in times if not part.present[time]]
 
 
 def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, film: Film) -> MovingPart | None:

@@ -11,7 +11,7 @@ from omni_gen3d.geometry import sh_dc_to_rgb
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.motion.bodies import body_of, moved_onto, part_of
 from omni_gen3d.motion.film import Film
-from omni_gen3d.motion.filmed import MIN_TIMES, onto_by_pictures, outlined_parts
+from omni_gen3d.motion.filmed import MIN_TIMES, absences, onto_by_pictures, outlined_parts
 from omni_gen3d.motion.hulls import collider_hulls
 from omni_gen3d.motion.registration import Freedom, Model, Registration
 from omni_gen3d.motion.tracks import Track
@@ -34,7 +34,7 @@ def rigid_parts(
     outlines: np.ndarray | None = None,
 ) -> tuple[list[MovingPart], dict[int, np.ndarray]]:
     """Follow a track as a rigid part, or as several where a film shows its joints; and those of its Gaussians by time
-    that are of no part: all, where it is none, or was not seen often enough.
+    that are of no part: all, where it is none, or was not seen often enough; and at times at which it is not there.
 
     Args:
         track: Which of the Gaussians it is at each time.
@@ -58,7 +58,8 @@ def rigid_parts(
     reference, onto = found
     body = body_of(moved_onto(seen, onto), reference, link)
     hulls = collider_hulls(body, np.stack([np.linalg.inv(onto[time]) for time in sorted(onto)]), link)
-    return [part_of(name, body, hulls, onto, len(frames))], {}
+    part = part_of(name, body, hulls, onto, len(frames))
+    return [part], {time: track.members[time] for time in absences(part, times)}
 
 
 def _onto_by_shape(seen: dict[int, Gaussians], link: float) -> tuple[int, dict[int, np.ndarray]] | None:

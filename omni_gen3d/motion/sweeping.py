@@ -11,7 +11,8 @@ import torch
 from omni_gen3d.mesh.convex import in_hull
 from omni_gen3d.types import CollisionProxy, Gaussians, MovingPart, SpawnPose
 
-# So far inside of a part no floor and no neighbour is mistaken for what it drives through [m].
+# So far inside of a part no floor is mistaken for what it drives through; what is higher over the floor than that, is
+# in its way if it is no farther outside [m]: a body is carved a little too small.
 _DEEP_M = 0.05
 # What the film shows standing so often while no part is there was there before it.
 _MIN_WITNESSES = 3
@@ -32,13 +33,14 @@ def clear_way(static: Gaussians, parts: Sequence[MovingPart], witnessed: np.ndar
     if not parts:
         return static
     points = static.means.numpy().astype(np.float64)
+    above = points[:, 2] > _DEEP_M
     inside = np.zeros((len(parts[0].to_world), len(points)), np.bool_)
     for part in parts:
         for time in np.flatnonzero(part.present):
             matrix = part.to_world[time]
             local = (points - matrix[:3, 3]) @ matrix[:3, :3]
             for hull in part.hulls:
-                inside[time] |= in_hull(hull, local, _DEEP_M)
+                inside[time] |= in_hull(hull, local, _DEEP_M) | (above & in_hull(hull, local, -_DEEP_M))
     clear = ~inside.any(0)
     if witnessed is not None:
         clear |= (witnessed & ~inside[: len(witnessed)]).sum(0) >= _MIN_WITNESSES

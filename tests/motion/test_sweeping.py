@@ -58,3 +58,20 @@ def test_what_the_film_shows_without_the_part_stays(moving_world):
     assert len(clear_way(copy, [part], witnessed)) == 0
     witnessed[:3] = True
     assert clear_way(copy, [part], witnessed) is copy
+
+
+def test_what_a_part_would_graze_goes_but_the_floor(moving_world):
+    """A copy of the collider's corners three centimetres outside of it is dropped, unless it lies on the floor."""
+    world = moving_world("fading")
+    scene = dynamic_scene(world.sequence, world.cameras)
+    (part,) = scene.parts
+    middle = part_middle(part).numpy()
+    side = part.hulls[0].vertices[part.hulls[0].vertices[:, 2] > middle[2]].max(0)
+    beside = np.array([[side[0] + 0.03, middle[1], middle[2]], [side[0] + 0.08, middle[1], middle[2]]])
+    beside = beside + part.to_world[0, :3, 3]
+    low = np.array([[*part.to_world[0, :2, 3], 0.0]])
+    stray = scene.static[torch.arange(3)]
+    stray = Gaussians(
+        torch.from_numpy(np.concatenate([beside, low])).float(), stray.quats, stray.scales, stray.opacities, stray.sh
+    )
+    np.testing.assert_array_equal(clear_way(stray, [part]).means, stray.means[1:])
