@@ -66,8 +66,9 @@ def _larger(config: Any, size: str | None) -> Any:
 
 def _parsed_size(option: str, size: str) -> tuple[int, int]:
     width, _, height = size.partition("x")
-    if not (width.isdecimal() and height.isdecimal() and int(width) and int(height)):
-        raise InputError(f"{option} is {size!r}; write WIDTHxHEIGHT, for example 320x176.")
+    sides = [int(side) if side.isdecimal() else 0 for side in (width, height)]
+    if not all(sides) or any(side % 16 for side in sides):
+        raise InputError(f"{option} is {size!r}; write WIDTHxHEIGHT, both divisible by 16, for example 320x176.")
     return int(width), int(height)
 
 

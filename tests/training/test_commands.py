@@ -49,8 +49,9 @@ def test_every_verb_has_help(verb: tuple[str, str]) -> None:
 @pytest.mark.parametrize("size", ["320", "x", "0x16", "30x16", "-16x16"])
 def test_bad_sizes_are_refused(size: str, tmp_path: Path) -> None:
     """Exit code 2, one line that names the size, nothing written."""
-    result = invoke("train", "tokenizer", "--out", tmp_path / "out", f"--size={size}")
-    assert result.exit_code == 2 and result.stderr.startswith("error: ") and size in result.stderr
+    for verb in (("train", "tokenizer", "--out", tmp_path / "out"), ("eval", "mini")):
+        result = invoke(*verb, f"--size={size}")
+        assert result.exit_code == 2 and result.stderr.startswith("error: ") and size in result.stderr
     assert len(result.stderr.splitlines()) == 1 and not (tmp_path / "out").exists()
 
 
@@ -85,7 +86,7 @@ def test_evaluation_prints_rows_or_json(tmp_path: Path, monkeypatch: pytest.Monk
         assert words in table.stdout
     (weights, scenes, device, seed), options = received[0]
     assert (weights, scenes, device.type, seed) == (tmp_path, 3, "cpu", 7)
-    assert options == {"against": None, "out": tmp_path, "classifier_seconds": 75.0}
+    assert options == {"against": None, "out": tmp_path, "classifier_seconds": 75.0, "height": 176, "width": 320}
     result = invoke("eval", "mini", "--weights", tmp_path, "--device", "cpu", "--json")
     assert json.loads(result.stdout) == RESULT
 
