@@ -26,7 +26,7 @@ PoolSize = Annotated[int | None, typer.Option(help="Items kept on the device.")]
 Seed = Annotated[int, typer.Option(help="Of initialisation and data.")]
 Size = Annotated[str, typer.Option(help="Width x height of the frames, both divisible by 16.")]
 LargerSize = Annotated[
-    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Every second step learns from frames of this size as well.")
+    str | None, typer.Option(metavar="WIDTHxHEIGHT", help="Some of the steps learn from frames of this size.")
 ]
 LearningRate = Annotated[float | None, typer.Option(help="Peak; lower it where a training goes on.")]
 LogEvery = Annotated[float | None, typer.Option(help="Seconds between evaluations and checkpoints.")]
@@ -65,11 +65,11 @@ def _larger(config: Any, size: str | None) -> Any:
 
 
 def _parsed_size(option: str, size: str) -> tuple[int, int]:
-    width, _, height = size.partition("x")
-    sides = [int(side) if side.isdecimal() else 0 for side in (width, height)]
-    if not all(sides) or any(side % 16 for side in sides):
+    given, _, other = size.partition("x")
+    width, height = (int(side) if side.isdecimal() else 0 for side in (given, other))
+    if not (width and height) or width % 16 or height % 16:
         raise InputError(f"{option} is {size!r}; write WIDTHxHEIGHT, both divisible by 16, for example 320x176.")
-    return int(width), int(height)
+    return width, height
 
 
 @train_app.command()

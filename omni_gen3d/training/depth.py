@@ -151,16 +151,15 @@ def train_depth(
 
     def add_pictures() -> None:
         nonlocal additions
-        shown = _ROOMS[additions % len(_ROOMS)]
-        if caster is not None:
-            shown = _ROOMS_AND_OBJECTS[additions % len(_ROOMS_AND_OBJECTS)]
-            if shown == "objects":
-                pictures = sample_object_pictures(*size, caster, generator)
-                add(pictures.rgb, pictures.depth, pictures.intrinsics)
-        if shown == "movers":
+        turns = _ROOMS if caster is None else _ROOMS_AND_OBJECTS
+        shown = turns[additions % len(turns)]
+        if shown == "objects" and caster is not None:
+            pictures = sample_object_pictures(*size, caster, generator)
+            add(pictures.rgb, pictures.depth, pictures.intrinsics)
+        elif shown == "movers":
             seen = picture_movers(*size, generator)
             add(seen.clips.rgb[:, :, 0], seen.clips.depth[:, 0], seen.clips.intrinsics, seen.moving[:, 0])
-        elif shown != "objects":
+        else:
             lenses = FOCAL_RANGE if shown == "rooms" else PHOTO_FOCAL_RANGE
             clips = sample_pictures(*size, generator, lenses)[1]
             add(clips.rgb[:, :, 0], clips.depth[:, 0], clips.intrinsics)

@@ -91,7 +91,7 @@ class Material:
         return warp_video(frames, estimate * scale[:, None, None, None], film.intrinsics, camera_to_first)
 
     def rows(self, clips: Clips, seen: Warp, captions: list[str]) -> dict[str, torch.Tensor]:
-        """What a video's loss needs."""
+        """What the loss of a video, or of a picture partly known, needs."""
         return {
             "latents": self.encode(clips.rgb * 2 - 1).half(),
             "condition": warp_condition(self.encode(seen.rgb), latent_coverage(seen.mask)).half(),
@@ -128,12 +128,7 @@ class Material:
         kept = second_known[:, None, None, None, None]
         known[1] = Warp(known[1].rgb * kept, known[1].mask * kept, known[1].depth * kept)
         seen = nearest(known)
-        rows = {
-            "latents": self.encode(view.rgb * 2 - 1).half(),
-            "condition": warp_condition(self.encode(seen.rgb), latent_coverage(seen.mask)).half(),
-            "text": self.text(caption_pictures(views, first, rng)),
-        }
-        return rows, view, seen
+        return self.rows(view, seen, caption_pictures(views, first, rng)), view, seen
 
     @torch.no_grad()
     def clips(
