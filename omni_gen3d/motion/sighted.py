@@ -1,0 +1,152 @@
+"""The bodies that sightings tell of: which cell of a film shows which, and what all its cells say of one together.
+
+Cells of one body agree about where its middle is. At each time they are told apart by that, and joined with those of
+the times before by where a body should be by now and how far it reaches.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+from scipy import ndimage
+from scipy.optimize import linear_sum_assignment
+
+from omni_gen3d.motion.sightings import CELL, Sightings
+
+# A cell shows what moves when that is likelier than not. Fewer cells that agree are no sight of a body, and a body is
+# seen at so many times at least.
+_MOVES, _MIN_CELLS, _MIN_TIMES = 0.5, 4, 3
+# Cells agree within this share of the mean reach of a body, but at least within that [m].
+_AGREE, _AGREE_M, _SHIFTS = 0.35, 0.08, 3
+# How far a body may be from where its way led [m], besides this share of its reach; how many times it may be hidden.
+_SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
+# A pixel is of a body when one of its cells is this near [pixels].
+_REACH_PX = 2.5 * CELL
+
+
+@dataclass(frozen=True)
+class Sights:
+    """What is said of one body, at S times.
+
+    Attributes:
+        times: Indices, ascending, shape ``(S,)``.
+        centers: Its middle in the world [m], shape ``(S, 3)``.
+        supports: How far it reaches from there along each direction [m], shape ``(S, 50)``.
+        directions: Those, in the world, shape ``(S, 50, 3)``.
+    """
+
+    times: np.ndarray
+    centers: np.ndarray
+    supports: np.ndarray
+    directions: np.ndarray
+
+
+def bodies_shown(sightings: Sightings) -> np.ndarray:
+    """Number of the body that each cell shows, from 1, 0 for none, the one of the most cells first, ``(T, h, w)``."""
+    tracks: list[list[tuple[int, np.ndarray, np.ndarray]]] = []
+    for time in range(len(sightings.moves)):
+        said = _said(sightings, time)
+        cells = np.argwhere(sightings.moves[time] > _MOVES)
+        groups = _agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
+        found = [(time, cells[group], np.median(said[tuple(cells[group].T)], axis=0)) for group in groups]
+        _join(tracks, time, found)
+    kept = [track for track in tracks if len(track) >= _MIN_TIMES]
+    numbers = np.zeros(sightings.moves.shape, np.int16)
+    for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
+        for time, cells, _ in track:
+            numbers[time][tuple(cells.T)] = number
+    return numbers
+
+
+def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
+    """Number of the thing at each pixel, those of bodies first; a pixel of a silhouette ``(T, H, W)`` is of the body
+    ``(T, h, w)`` whose cell is nearest, or keeps a number of its own where none is near."""
+    most = int(bodies.max(initial=0))
+    numbers = np.where(silhouettes > 0, silhouettes + most, 0).astype(np.int16)
+    for time, cells in enumerate(bodies):
+        if not cells.any():
+            continue
+        large = np.kron(cells, np.ones((CELL, CELL), cells.dtype))
+        distance, (rows, columns) = ndimage.distance_transform_edt(large == 0, return_indices=True)
+        near = (distance <= _REACH_PX) & (silhouettes[time] > 0)
+        numbers[time][near] = large[rows, columns][near]
+        # What is well inside of a body is of it, even where a plain thing went by itself.
+        inner = ndimage.minimum_filter(large, 2 * CELL + 1) == ndimage.maximum_filter(large, 2 * CELL + 1)
+        numbers[time][inner & (large > 0)] = large[inner & (large > 0)]
+    return numbers
+
+
+def sights_of(sightings: Sightings, cells: np.ndarray) -> Sights:
+    """What some cells ``(T, h, w)``, bool, say together at each time at which there are enough of them."""
+    times = np.flatnonzero(cells.sum((1, 2)) >= _MIN_CELLS)
+    said = [np.median(_said(sightings, time)[cells[time]], axis=0) for time in times]
+    both = np.array(said).reshape(len(times), 3 + sightings.supports.shape[-1])
+    return Sights(times, both[:, :3], both[:, 3:], sightings.directions[times])
+
+
+def _said(sightings: Sightings, time: int) -> np.ndarray:
+    """Middle and supports that each cell tells, ``(h, w, 53)``."""
+    return np.concatenate([sightings.centers[time], sightings.supports[time]], axis=-1)
+
+
+def _unlike(said: np.ndarray, other: np.ndarray) -> np.ndarray:
+    """How far two tellings are apart: their middles, and their supports in the mean [m]."""
+    off = (said - other) ** 2
+    return np.sqrt(off[..., :3].sum(-1) + off[..., 3:].mean(-1))
+
+
+def _agreeing(said: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
+    """Indices of cells that tell of the same body, of all ``(N, 53)``, the most first."""
+    groups: list[np.ndarray] = []
+    left = np.arange(len(said))
+    radius = np.maximum(_AGREE * said[:, 3:].mean(1), _AGREE_M)
+    while len(left) >= _MIN_CELLS:
+        apart = np.stack([_unlike(said[left], said[i]) for i in left])
+        seed = int(((apart < radius[left, None]) * moves[left]).sum(1).argmax())
+        middle = said[left[seed]]
+        for _ in range(_SHIFTS):
+            near = _unlike(said[left], middle) < max(_AGREE * middle[3:].mean(), _AGREE_M)
+            if not near.any():
+                break
+            middle = np.median(said[left[near]], axis=0)
+        near = _unlike(said[left], middle) < 1.5 * max(_AGREE * middle[3:].mean(), _AGREE_M)
+        if near.sum() < _MIN_CELLS:
+            break
+        groups.append(left[near])
+        left = left[~near]
+    return groups
+
+
+def _join(
+    tracks: list[list[tuple[int, np.ndarray, np.ndarray]]],
+    time: int,
+    found: list[tuple[int, np.ndarray, np.ndarray]],
+) -> None:
+    """Give what was found at a time to the tracks that lead there, or let it begin new ones."""
+    recent = [track for track in tracks if time - track[-1][0] <= _MAX_GAP + 1]
+    cost = np.full((len(recent), len(found)), np.inf)
+    for i, track in enumerate(recent):
+        expected = _expected(track, time)
+        for j, (_, _, said) in enumerate(found):
+            apart = float(_unlike(said, expected))
+            if apart < _SURPRISE_M * (time - track[-1][0]) + _SURPRISE * expected[3:].mean():
+                cost[i, j] = apart
+    # Without a finite choice the solver refuses; far pairs are taken out again.
+    rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6))
+    taken = {j: i for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if np.isfinite(cost[i, j])}
+    for j, sight in enumerate(found):
+        if j in taken:
+            recent[taken[j]].append(sight)
+        else:
+            tracks.append([sight])
+
+
+def _expected(track: list[tuple[int, np.ndarray, np.ndarray]], time: int) -> np.ndarray:
+    """What a track leads one to be told ``(53,)``."""
+    last, _, said = track[-1]
+    before, _, earlier = track[max(len(track) - 4, 0)]
+    expected = said.copy()
+    if last > before:
+        expected[:3] += (said - earlier)[:3] * (time - last) / (last - before)
+    return expected
