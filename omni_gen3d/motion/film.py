@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, fields
 
 import numpy as np
 import torch
 
+from omni_gen3d.motion.sightings import Sightings
 from omni_gen3d.types import Cameras
 
 # Nothing nearer than this is seen.
@@ -23,11 +24,13 @@ class Film:
         cameras: The one that filmed each, T in all, in the world of the scene.
         shown: The number of the thing that moves at each pixel, 0 for none, shape ``(T, H, W)``; None where the camera
             moved.
+        sightings: Of the bodies that move; None where nobody looked for them.
     """
 
     pictures: np.ndarray
     cameras: Cameras
     shown: np.ndarray | None = None
+    sightings: Sightings | None = None
 
     def __len__(self) -> int:
         return len(self.pictures)
@@ -58,7 +61,13 @@ def join_films(windows: Sequence[Film]) -> Film:
     )
     outlines = [window.shown for window in windows if window.shown is not None]
     shown = _joined(outlines) if len(outlines) == len(windows) else None
-    return Film(_joined([window.pictures for window in windows]), cameras, shown)
+    sightings = [window.sightings for window in windows if window.sightings is not None]
+    sighted = None
+    if len(sightings) == len(windows):
+        sighted = Sightings(
+            *(_joined([getattr(part, field.name) for part in sightings]) for field in fields(Sightings))
+        )
+    return Film(_joined([window.pictures for window in windows]), cameras, shown, sighted)
 
 
 def _joined(windows: Sequence[np.ndarray]) -> np.ndarray:

@@ -13,13 +13,14 @@ from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.motion.balls import Ball, find_ball, onto_ball, points_on_ball
 from omni_gen3d.motion.bodies import body_of, moved_onto, part_of, points_of
 from omni_gen3d.motion.carving import carved_hull, stay_within
+from omni_gen3d.motion.embodied import MIN_TIMES, Body, body_under
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.limbs import limbs_shown
 from omni_gen3d.types import Gaussians, MovingPart
 
-# A thing must be seen at so many times before it is followed; fewer Gaussians are no sight of a limb.
-MIN_TIMES, _MIN_SEEN = 3, 12
+# Fewer Gaussians are no sight of a limb.
+_MIN_SEEN = 12
 # A thing is found where it looks no more different than this [of 2]; it is rigid if it is found at half of the times.
 _MAX_COLOR_ERROR = 0.13
 # A thing is seen best in the middle of its way, unless more of it is seen elsewhere: all of it against nothing is worth
@@ -37,6 +38,10 @@ def outlined_parts(
         part = _rolling(ball, seen, name, num_times, film)
         if part is None:
             return [], {}
+        return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
+    body = body_under(outlines, film)
+    part = None if body is None else _sighted(body, seen, name, link, num_times, film, outlines)
+    if part is not None:
         return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
     reference = _seen_best(seen)
     shown = limbs_shown(film, points_of(seen[reference]), reference, sorted(seen), outlines)
@@ -75,6 +80,24 @@ def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, 
     hull = convex_hull(points_on_ball(ball.centres[reference], ball.radius))
     body = onto_ball(seen[reference], ball, reference, film)
     return part_of(name, body, () if hull is None else (hull,), onto, num_times)
+
+
+def _sighted(
+    body: Body, seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
+) -> MovingPart | None:
+    """A body that sightings tell of; None where nothing was seen on it."""
+    own = {time: gaussians for time, gaussians in seen.items() if time in body.to_world}
+    if not own:
+        return None
+    reference = _seen_best(own)
+    there = body.to_world[reference]
+    onto = {time: there @ np.linalg.inv(matrix) for time, matrix in body.to_world.items()}
+    moved = _as_far({time: own[time] for time in own}, {time: onto[time] for time in own}, reference, film)
+    moved = _within(moved_onto(moved, {time: onto[time] for time in own}), onto, film, outlines)
+    if reference not in moved:
+        return None
+    hull = convex_hull(body.corners @ there[:3, :3].T + there[:3, 3])
+    return part_of(name, body_of(moved, reference, link), () if hull is None else (hull,), onto, num_times)
 
 
 def _carved(

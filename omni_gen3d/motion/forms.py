@@ -47,7 +47,7 @@ def form_of(sights: Sights) -> Form:
     if usual.std() < _ROUND * usual.mean():
         return Form(points_on_ball(np.zeros(3), float(np.median(usual))), np.zeros(len(sights.times)))
     turns = _first_turns(sights)
-    own = np.einsum("sji,skj->ski", _about_z(turns), sights.directions)
+    own = np.einsum("sji,skj->ski", about_z(turns), sights.directions)
     form = Form(_first_corners(own.reshape(-1, 3), sights.supports.ravel()), turns)
     for _ in range(_ITERATIONS):
         form = _improved(form, sights)
@@ -93,7 +93,7 @@ def _improved(form: Form, sights: Sights) -> Form:
     num, count = len(form.corners), len(form.turns)
     told = sights.supports.ravel()
     deviation = _SUPPORT_M + _SUPPORT * told
-    own = np.einsum("sji,skj->ski", _about_z(form.turns), sights.directions).reshape(-1, 3)
+    own = np.einsum("sji,skj->ski", about_z(form.turns), sights.directions).reshape(-1, 3)
     reach = own @ form.corners.T
     corner = reach.argmax(1)
     arm = form.corners[corner]
@@ -112,7 +112,7 @@ def _improved(form: Form, sights: Sights) -> Form:
     return Form(form.corners + step[: 3 * num].reshape(-1, 3), form.turns + step[3 * num :])
 
 
-def _about_z(angles: np.ndarray) -> np.ndarray:
+def about_z(angles: np.ndarray) -> np.ndarray:
     """Turns ``(S, 3, 3)``."""
     cos, sin, zero, one = np.cos(angles), np.sin(angles), np.zeros_like(angles), np.ones_like(angles)
     return np.stack([cos, -sin, zero, sin, cos, zero, zero, zero, one], -1).reshape(-1, 3, 3)

@@ -21,8 +21,10 @@ _MOVES, _MIN_CELLS, _MIN_TIMES = 0.5, 4, 3
 _AGREE, _AGREE_M, _SHIFTS = 0.35, 0.08, 3
 # How far a body may be from where its way led [m], besides this share of its reach; how many times it may be hidden.
 _SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
-# A pixel is of a body when one of its cells is this near [pixels].
-_REACH_PX = 2.5 * CELL
+# Numbers of sighted bodies begin after this; those of silhouettes are below.
+SIGHTED = 1000
+# A pixel of a silhouette is of a body when one of its cells is this near; any pixel is, so far inside of it [pixels].
+_REACH_PX, _INSIDE_PX = 2.5 * CELL, CELL // 2
 
 
 @dataclass(frozen=True)
@@ -60,29 +62,35 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
 
 
 def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
-    """Number of the thing at each pixel, those of bodies first; a pixel of a silhouette ``(T, H, W)`` is of the body
-    ``(T, h, w)`` whose cell is nearest, or keeps a number of its own where none is near."""
-    most = int(bodies.max(initial=0))
-    numbers = np.where(silhouettes > 0, silhouettes + most, 0).astype(np.int16)
+    """Number of the thing that each pixel shows, that of a body plus ``SIGHTED``, ``(T, H, W)``.
+
+    Args:
+        silhouettes: Numbers of things, shape ``(T, H, W)``: a pixel of one is of the body that is nearest, or keeps its
+            number where none is near. What is well inside of a body is of it, too: a plain thing that goes by less than
+            its breadth shows only its ends.
+        bodies: Numbers of bodies, shape ``(T, h, w)``.
+    """
+    numbers = silhouettes.copy()
     for time, cells in enumerate(bodies):
-        if not cells.any():
-            continue
-        large = np.kron(cells, np.ones((CELL, CELL), cells.dtype))
-        distance, (rows, columns) = ndimage.distance_transform_edt(large == 0, return_indices=True)
-        near = (distance <= _REACH_PX) & (silhouettes[time] > 0)
-        numbers[time][near] = large[rows, columns][near]
-        # What is well inside of a body is of it, even where a plain thing went by itself.
-        inner = ndimage.minimum_filter(large, 2 * CELL + 1) == ndimage.maximum_filter(large, 2 * CELL + 1)
-        numbers[time][inner & (large > 0)] = large[inner & (large > 0)]
+        if cells.any():
+            large = np.kron(cells, np.ones((CELL, CELL), cells.dtype))
+            distance, (rows, columns) = ndimage.distance_transform_edt(large == 0, return_indices=True)
+            size = 2 * _INSIDE_PX + 1
+            inside = ndimage.minimum_filter(large, size) == ndimage.maximum_filter(large, size)
+            own = np.where(numbers[time] > 0, distance <= _REACH_PX, inside & (large > 0))
+            numbers[time][own] = SIGHTED + large[rows, columns][own]
     return numbers
 
 
-def sights_of(sightings: Sightings, cells: np.ndarray) -> Sights:
-    """What some cells ``(T, h, w)``, bool, say together at each time at which there are enough of them."""
-    times = np.flatnonzero(cells.sum((1, 2)) >= _MIN_CELLS)
-    said = [np.median(_said(sightings, time)[cells[time]], axis=0) for time in times]
-    both = np.array(said).reshape(len(times), 3 + sightings.supports.shape[-1])
-    return Sights(times, both[:, :3], both[:, 3:], sightings.directions[times])
+def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
+    """What the cells that lie in outlines ``(T, H, W)``, bool, say together, at the times at which enough of them do."""
+    times, height, width = outlines.shape
+    shares = outlines.reshape(times, height // CELL, CELL, width // CELL, CELL).mean((2, 4))
+    cells = (shares >= 0.5) & (sightings.moves > _MOVES)
+    seen = np.flatnonzero(cells.sum((1, 2)) >= _MIN_CELLS)
+    said = [np.median(_said(sightings, time)[cells[time]], axis=0) for time in seen]
+    both = np.array(said).reshape(len(seen), 3 + sightings.supports.shape[-1])
+    return Sights(seen, both[:, :3], both[:, 3:], sightings.directions[seen])
 
 
 def _said(sightings: Sightings, time: int) -> np.ndarray:

@@ -18,6 +18,8 @@ from scipy import ndimage
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.placing import believed_things
+from omni_gen3d.motion.sighted import bodies_shown, pixels_shown
+from omni_gen3d.motion.sightings import Sightings
 from omni_gen3d.motion.silhouettes import OTHER_COLOR, silhouettes
 from omni_gen3d.render import render
 from omni_gen3d.render.threads import side_by_side
@@ -58,7 +60,11 @@ class Split:
 
 @torch.no_grad()
 def split_sequence(
-    sequence: GaussianSequence, cameras: Cameras, film: torch.Tensor | None = None, filmed_by: Cameras | None = None
+    sequence: GaussianSequence,
+    cameras: Cameras,
+    film: torch.Tensor | None = None,
+    filmed_by: Cameras | None = None,
+    sightings: Sightings | None = None,
 ) -> Split:
     """Take a sequence apart.
 
@@ -68,6 +74,7 @@ def split_sequence(
         film: What was filmed at each time, in [-1, 1], shape ``(3, T, H, W)``. Where its picture stays, a depth that
             wavers moves nothing.
         filmed_by: The camera that filmed, one for each time; None where the first of ``cameras`` filmed all along.
+        sightings: Of bodies in that film, in the world of the sequence; then these are things of their own.
     """
     frames = sequence.frames
     means = torch.stack([frame.means for frame in frames])
@@ -90,7 +97,9 @@ def split_sequence(
     things = shown = None
     if filmed is not None and still:
         shown = silhouettes(filmed.pictures, depths[:, 0])
-        filmed = replace(filmed, shown=shown)
+        if sightings is not None:
+            shown = pixels_shown(shown, bodies_shown(sightings))
+        filmed = replace(filmed, shown=shown, sightings=sightings)
         things = _things(frames, alive, filmed, depths[:, 0], believed_things(shown, depths[:, 0], filmed))
         moving |= things > 0
 

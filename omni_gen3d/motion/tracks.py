@@ -11,6 +11,7 @@ from scipy.optimize import linear_sum_assignment
 from scipy.spatial import KDTree
 
 from omni_gen3d.mesh.sampling import covered_area
+from omni_gen3d.motion.sighted import SIGHTED
 from omni_gen3d.types import Gaussians
 
 # Gaussians of one thing overlap: neighbours are no farther apart than this many of their larger radii.
@@ -46,7 +47,7 @@ def find_tracks(frames: Sequence[Gaussians], things: Sequence[np.ndarray] | None
     Args:
         frames: What moves, at each time.
         things: The number of the thing that each is of, 0 where it is of none; then the things are followed, not
-            clusters.
+            clusters, and sighted bodies stay apart where they touch.
     """
     link = link_length(frames)
     points = [frame.means.numpy().astype(np.float64) for frame in frames]
@@ -57,7 +58,8 @@ def find_tracks(frames: Sequence[Gaussians], things: Sequence[np.ndarray] | None
             clusters = _clusters(points[time], covers[time], link)
         else:
             clusters = _numbered(things[time], covers[time])
-        _extend(tracks, time, clusters, points, link)
+        alone = [things is not None and bool(things[time][cluster[0]] > SIGHTED) for cluster in clusters]
+        _extend(tracks, time, clusters, points, link, alone)
     total = {id(track): sum(covers[t][which].sum() for t, which in track.members.items()) for track in tracks}
     return sorted(tracks, key=lambda track: -total[id(track)])
 
@@ -81,9 +83,15 @@ def _numbered(things: np.ndarray, covers: np.ndarray) -> list[np.ndarray]:
 
 
 def _extend(
-    tracks: list[Track], time: int, clusters: list[np.ndarray], points: Sequence[np.ndarray], link: float
+    tracks: list[Track],
+    time: int,
+    clusters: list[np.ndarray],
+    points: Sequence[np.ndarray],
+    link: float,
+    alone: list[bool],
 ) -> None:
-    """Give each cluster of one time to a track: to one that leads there, to one that it touches, or to a new one."""
+    """Give each cluster of one time to a track: to one that leads there, to one that it touches, unless it is known to
+    stand alone, or to a new one."""
     centres = [points[time][cluster].mean(0) for cluster in clusters]
     candidates = [track for track in tracks if time - track.last <= _MAX_GAP + 1]
     taken: set[int] = set()
@@ -105,7 +113,7 @@ def _extend(
     for j, cluster in enumerate(clusters):
         if j in taken:
             continue
-        near = _touched(tracks, time, points[time][cluster], points, 2 * link)
+        near = None if alone[j] else _touched(tracks, time, points[time][cluster], points, 2 * link)
         if near is None:
             tracks.append(Track({time: cluster}))
         else:
