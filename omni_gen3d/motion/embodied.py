@@ -15,9 +15,9 @@ from omni_gen3d.motion.ways import smooth_way
 MIN_TIMES = 3
 # What is this close to the floor stands on it; so much air is left between the two [m].
 _STANDS_M, _CLEARANCE_M = 0.08, 0.005
-# A body is believed when what the pictures should show of it, and its outlines with their bays filled, share this much
-# at most times. Every second pixel is asked.
-_AGREES, _EVERY = 0.5, 2
+# A body is believed when it covers this share of its outlines at most times, and they that of it, as far as nothing else
+# that moves is before it: they also have bays, and what stands still may hide some of it.
+_COVERS, _COVERED = 0.5, 0.25
 
 
 @dataclass(frozen=True)
@@ -46,8 +46,8 @@ def body_under(outlines: np.ndarray, film: Film) -> Body | None:
     matrices[:, :3, :3], matrices[:, :3, 3] = about_z(form.turns), places
     corners = _on_floor(form.corners, float(np.median(places[:, 2])))
     body = Body(corners, dict(zip(sights.times.tolist(), matrices, strict=True)))
-    shares = [_share(body, outlines[time], film, time) for time in body.to_world]
-    return body if np.median(shares) >= _AGREES else None
+    shares = [_shares(body, outlines[time], film, time) for time in body.to_world]
+    return body if (np.median(shares, axis=0) >= (_COVERS, _COVERED)).all() else None
 
 
 def _on_floor(corners: np.ndarray, height: float) -> np.ndarray:
@@ -59,21 +59,17 @@ def _on_floor(corners: np.ndarray, height: float) -> np.ndarray:
     return np.column_stack([corners[:, :2], np.where(low, _CLEARANCE_M - height, corners[:, 2])])
 
 
-def _share(body: Body, outline: np.ndarray, film: Film, time: int) -> float:
-    """Common share of what the picture should show of a body and of the convex hull of an outline ``(H, W)``."""
+def _shares(body: Body, outline: np.ndarray, film: Film, time: int) -> tuple[float, float]:
+    """How much of an outline ``(H, W)`` a body covers in the picture, and how much of the body the outline does."""
+    assert film.shown is not None, "outlines are known"
     matrix = body.to_world[time]
     row, column, _ = film.seen(body.corners @ matrix[:3, :3].T + matrix[:3, 3], time)
-    pixels = np.stack(np.meshgrid(*(np.arange(0, size, _EVERY) for size in outline.shape), indexing="ij"), -1)
-    drawn, shown = (
-        _within(points, pixels.reshape(-1, 2)) for points in (np.column_stack([row, column]), np.argwhere(outline))
-    )
-    return float((drawn & shown).sum() / max((drawn | shown).sum(), 1))
-
-
-def _within(points: np.ndarray, places: np.ndarray) -> np.ndarray:
-    """Which places ``(N, 2)`` lie in the convex hull of some points ``(K, 2)``, ``(N,)``."""
+    pixels = np.stack(np.indices(outline.shape), -1).reshape(-1, 2)
     try:
-        sides = ConvexHull(points).equations
+        sides = ConvexHull(np.column_stack([row, column])).equations
     except (QhullError, ValueError):
-        return np.zeros(len(places), np.bool_)
-    return (places @ sides[:, :2].T + sides[:, 2] <= 0).all(1)
+        return 0.0, 0.0
+    drawn = (pixels @ sides[:, :2].T + sides[:, 2] <= 0).all(1).reshape(outline.shape)
+    common = float((drawn & outline).sum())
+    free = drawn & (outline | (film.shown[time] == 0))
+    return common / max(int(outline.sum()), 1), common / max(int(free.sum()), 1)

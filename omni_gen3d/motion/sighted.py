@@ -17,14 +17,20 @@ from omni_gen3d.motion.sightings import CELL, Sightings
 # A cell shows what moves when that is likelier than not. Fewer cells that agree are no sight of a body, and a body is
 # seen at so many times at least.
 _MOVES, _MIN_CELLS, _MIN_TIMES = 0.5, 4, 3
+# A cell within more than so many of a body is of it.
+_AROUND = 4.5
 # Cells agree within this share of the mean reach of a body, but at least within that [m].
 _AGREE, _AGREE_M, _SHIFTS = 0.35, 0.08, 3
 # How far a body may be from where its way led [m], besides this share of its reach; how many times it may be hidden.
 _SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
+# A way is told by so many sights, and is rather slow: as if as much as this [squared times] spoke against moving.
+_RECENT, _SLOW = 6, 2.0
 # Numbers of sighted bodies begin after this; those of silhouettes are below.
 SIGHTED = 1000
 # A pixel of a silhouette is of a body when one of its cells is this near; any pixel is, so far inside of it [pixels].
 _REACH_PX, _INSIDE_PX = 2.5 * CELL, CELL // 2
+# Less than this share of a silhouette, left by bodies, is their shadow.
+_LEFT_SHARE = 0.25
 
 
 @dataclass(frozen=True)
@@ -57,7 +63,10 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
     numbers = np.zeros(sightings.moves.shape, np.int16)
     for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
         for time, cells, _ in track:
-            numbers[time][tuple(cells.T)] = number
+            own = np.zeros(numbers.shape[1:])
+            own[tuple(cells.T)] = 1
+            own += 9 * ndimage.uniform_filter(own, 3, mode="constant") > _AROUND
+            numbers[time][(own > 0) & (numbers[time] == 0)] = number
     return numbers
 
 
@@ -66,8 +75,8 @@ def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
 
     Args:
         silhouettes: Numbers of things, shape ``(T, H, W)``: a pixel of one is of the body that is nearest, or keeps its
-            number where none is near. What is well inside of a body is of it, too: a plain thing that goes by less than
-            its breadth shows only its ends.
+            number where none is near, unless little of that silhouette does. What is well inside of a body is of it,
+            too: a plain thing that goes by less than its breadth shows only its ends.
         bodies: Numbers of bodies, shape ``(T, h, w)``.
     """
     numbers = silhouettes.copy()
@@ -79,7 +88,9 @@ def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
             inside = ndimage.minimum_filter(large, size) == ndimage.maximum_filter(large, size)
             own = np.where(numbers[time] > 0, distance <= _REACH_PX, inside & (large > 0))
             numbers[time][own] = SIGHTED + large[rows, columns][own]
-    return numbers
+    left, total = (np.bincount(which.ravel(), minlength=SIGHTED + 1) for which in (numbers, silhouettes))
+    few = left[:SIGHTED] < _LEFT_SHARE * total[:SIGHTED]
+    return np.where((numbers < SIGHTED) & few[np.minimum(numbers, SIGHTED - 1)], 0, numbers).astype(np.int16)
 
 
 def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
@@ -152,9 +163,11 @@ def _join(
 
 def _expected(track: list[tuple[int, np.ndarray, np.ndarray]], time: int) -> np.ndarray:
     """What a track leads one to be told ``(53,)``."""
-    last, _, said = track[-1]
-    before, _, earlier = track[max(len(track) - 4, 0)]
-    expected = said.copy()
-    if last > before:
-        expected[:3] += (said - earlier)[:3] * (time - last) / (last - before)
+    times, _, said = zip(*track[-_RECENT:], strict=True)
+    ago, middles = np.array(times, np.float64) - time, np.stack(said)[:, :3]
+    # A straight way, slow if little is known of it.
+    off = ago - ago.mean()
+    pace = off @ middles / (off @ off + _SLOW)
+    expected = np.median(said, axis=0)
+    expected[:3] = middles.mean(0) - ago.mean() * pace
     return expected

@@ -47,19 +47,22 @@ def find_tracks(frames: Sequence[Gaussians], things: Sequence[np.ndarray] | None
     Args:
         frames: What moves, at each time.
         things: The number of the thing that each is of, 0 where it is of none; then the things are followed, not
-            clusters, and sighted bodies stay apart where they touch.
+            clusters, and each number of a sighted body is a track.
     """
     link = link_length(frames)
     points = [frame.means.numpy().astype(np.float64) for frame in frames]
     covers = [covered_area(frame) for frame in frames]
     tracks: list[Track] = []
+    bodies: dict[int, Track] = {}
     for time in range(len(frames)):
         if things is None:
             clusters = _clusters(points[time], covers[time], link)
         else:
-            clusters = _numbered(things[time], covers[time])
-        alone = [things is not None and bool(things[time][cluster[0]] > SIGHTED) for cluster in clusters]
-        _extend(tracks, time, clusters, points, link, alone)
+            clusters = _numbered(np.where(things[time] > SIGHTED, 0, things[time]), covers[time])
+            for cluster in _numbered(np.where(things[time] > SIGHTED, things[time], 0), covers[time]):
+                bodies.setdefault(int(things[time][cluster[0]]), Track()).members[time] = cluster
+        _extend(tracks, time, clusters, points, link)
+    tracks += bodies.values()
     total = {id(track): sum(covers[t][which].sum() for t, which in track.members.items()) for track in tracks}
     return sorted(tracks, key=lambda track: -total[id(track)])
 
@@ -83,15 +86,9 @@ def _numbered(things: np.ndarray, covers: np.ndarray) -> list[np.ndarray]:
 
 
 def _extend(
-    tracks: list[Track],
-    time: int,
-    clusters: list[np.ndarray],
-    points: Sequence[np.ndarray],
-    link: float,
-    alone: list[bool],
+    tracks: list[Track], time: int, clusters: list[np.ndarray], points: Sequence[np.ndarray], link: float
 ) -> None:
-    """Give each cluster of one time to a track: to one that leads there, to one that it touches, unless it is known to
-    stand alone, or to a new one."""
+    """Give each cluster of one time to a track: to one that leads there, to one that it touches, or to a new one."""
     centres = [points[time][cluster].mean(0) for cluster in clusters]
     candidates = [track for track in tracks if time - track.last <= _MAX_GAP + 1]
     taken: set[int] = set()
@@ -113,7 +110,7 @@ def _extend(
     for j, cluster in enumerate(clusters):
         if j in taken:
             continue
-        near = None if alone[j] else _touched(tracks, time, points[time][cluster], points, 2 * link)
+        near = _touched(tracks, time, points[time][cluster], points, 2 * link)
         if near is None:
             tracks.append(Track({time: cluster}))
         else:
