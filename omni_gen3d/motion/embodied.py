@@ -15,8 +15,8 @@ from omni_gen3d.motion.ways import smooth_way
 MIN_TIMES = 3
 # What is this close to the floor stands on it; so much air is left between the two [m].
 _STANDS_M, _CLEARANCE_M = 0.08, 0.005
-# A body is believed when it covers this share of its outlines at most times, and they that of it, as far as nothing else
-# that moves is before it: they also have bays, and what stands still may hide some of it.
+# A body is believed when it covers this share of its outlines at most times, and they that of it, but for where other
+# things that move are: outlines have bays, and what stands still may hide some of it.
 _COVERS, _COVERED = 0.5, 0.25
 
 
@@ -64,7 +64,7 @@ def _shares(body: Body, outline: np.ndarray, film: Film, time: int) -> tuple[flo
     assert film.shown is not None, "outlines are known"
     matrix = body.to_world[time]
     row, column, _ = film.seen(body.corners @ matrix[:3, :3].T + matrix[:3, 3], time)
-    pixels = np.stack(np.indices(outline.shape), -1).reshape(-1, 2)
+    pixels = np.indices(outline.shape).reshape(2, -1).T
     try:
         sides = ConvexHull(np.column_stack([row, column])).equations
     except (QhullError, ValueError):

@@ -10,12 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 
 from omni_gen3d.motion.balls import points_on_ball
 from omni_gen3d.motion.sighted import Sights
-from omni_gen3d.motion.ways import JERK_RAD, robust, third_differences
+from omni_gen3d.motion.ways import JERK_RAD, least_squares, robust, third_differences
 
 # Corners begin around so many directions that rise and as many that fall, each tilted by [rad], begun so many ways.
 _AROUND, _TILT, _BEGINNINGS = 8, 0.6, 4
@@ -98,17 +96,15 @@ def _improved(form: Form, sights: Sights) -> Form:
     corner = reach.argmax(1)
     arm = form.corners[corner]
     swung = own[:, 1] * arm[:, 0] - own[:, 0] * arm[:, 1]
-    rows = np.arange(len(told))
-    columns = [3 * corner, 3 * corner + 1, 3 * corner + 2, 3 * num + rows // sights.supports.shape[1]]
-    values = np.column_stack([own, swung]) / deviation[:, None]
-    size = 3 * num + count
-    slopes = sparse.csr_matrix((values.T.ravel(), (np.tile(rows, 4), np.concatenate(columns))), (len(told), size))
     jerk = third_differences(sights.times) / JERK_RAD
-    slopes = sparse.vstack([slopes, sparse.hstack([sparse.csr_matrix((jerk.shape[0], 3 * num)), jerk])], format="csr")
+    slopes = np.zeros((len(told) + len(jerk), 3 * num + count))
+    row = np.arange(len(told))
+    for axis in range(3):
+        slopes[row, 3 * corner + axis] = own[:, axis] / deviation
+    slopes[row, 3 * num + row // sights.supports.shape[1]] = swung / deviation
+    slopes[len(told) :, 3 * num :] = jerk
     off = np.concatenate([(reach.max(1) - told) / deviation, jerk @ form.turns])
-    weights = robust(off)
-    normal = slopes.T @ slopes.multiply(weights[:, None]) + _DAMPING * sparse.eye(size)
-    step = np.clip(spsolve(normal.tocsc(), -(slopes.T @ (weights * off))), -_MAX_STEP, _MAX_STEP)
+    step = np.clip(least_squares(slopes, -off, robust(off), _DAMPING), -_MAX_STEP, _MAX_STEP)
     return Form(form.corners + step[: 3 * num].reshape(-1, 3), form.turns + step[3 * num :])
 
 

@@ -10,8 +10,10 @@ from scipy.spatial import KDTree
 
 from omni_gen3d.geometry import transform_gaussians
 from omni_gen3d.motion.film import Film, join_films
+from omni_gen3d.motion.joining import with_same_numbers
 from omni_gen3d.motion.limbs import MAX_LIMBS
 from omni_gen3d.motion.rigid import rigid_parts
+from omni_gen3d.motion.sightings import Sightings
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.motion.sweeping import clear_way
 from omni_gen3d.motion.tracks import Track, find_tracks, link_length
@@ -20,15 +22,21 @@ from omni_gen3d.types import Cameras, DynamicScene, Gaussians, GaussianSequence,
 MAX_PARTS = 16
 
 
-def dynamic_scene(sequence: GaussianSequence, cameras: Cameras, film: torch.Tensor | None = None) -> DynamicScene:
+def dynamic_scene(
+    sequence: GaussianSequence,
+    cameras: Cameras,
+    film: torch.Tensor | None = None,
+    sightings: Sightings | None = None,
+) -> DynamicScene:
     """Take a levelled, metric sequence apart.
 
     Args:
         sequence: Z-up, floor at z = 0, the same Gaussians in the same order at every time.
         cameras: Cameras that stand in the scene at every time; the first is always asked what it sees through.
         film: See ``split_sequence``.
+        sightings: See there.
     """
-    return assemble_scene([split_sequence(sequence, cameras, film)], sequence.frames_per_second)
+    return assemble_scene([split_sequence(sequence, cameras, film, sightings=sightings)], sequence.frames_per_second)
 
 
 def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera_moves: bool = False) -> DynamicScene:
@@ -43,6 +51,7 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
         camera_moves: Whether later windows see what earlier ones do not: then what of them stands still away from that
             of the earlier ones is added.
     """
+    windows = with_same_numbers(windows)
     moving = list(windows[0].moving)
     for window in windows[1:]:
         moving += window.moving[1:]

@@ -12,7 +12,7 @@ import numpy as np
 from scipy import ndimage
 from scipy.optimize import linear_sum_assignment
 
-from omni_gen3d.motion.sightings import CELL, Sightings
+from omni_gen3d.motion.sightings import Sightings
 
 # A cell shows what moves when that is likelier than not. Fewer cells that agree are no sight of a body, and a body is
 # seen at so many times at least.
@@ -27,8 +27,8 @@ _SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
 _RECENT, _SLOW = 6, 2.0
 # Numbers of sighted bodies begin after this; those of silhouettes are below.
 SIGHTED = 1000
-# A pixel of a silhouette is of a body when one of its cells is this near; any pixel is, so far inside of it [pixels].
-_REACH_PX, _INSIDE_PX = 2.5 * CELL, CELL // 2
+# A pixel of a silhouette is of a body when one of its cells is this near; any pixel is, so far inside of it [cells].
+_NEAR, _INSIDE = 2.5, 0.5
 # Less than this share of a silhouette, left by bodies, is their shadow.
 _LEFT_SHARE = 0.25
 
@@ -80,13 +80,17 @@ def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
         bodies: Numbers of bodies, shape ``(T, h, w)``.
     """
     numbers = silhouettes.copy()
+    cell = silhouettes.shape[1] // bodies.shape[1]
     for time, cells in enumerate(bodies):
         if cells.any():
-            large = np.kron(cells, np.ones((CELL, CELL), cells.dtype))
-            distance, (rows, columns) = ndimage.distance_transform_edt(large == 0, return_indices=True)
-            size = 2 * _INSIDE_PX + 1
+            large = np.kron(cells, np.ones((cell, cell), cells.dtype))
+            rows, columns = np.asarray(
+                ndimage.distance_transform_edt(large == 0, return_distances=False, return_indices=True)
+            )
+            distance = np.hypot(*(np.indices(large.shape) - (rows, columns)))
+            size = 2 * int(_INSIDE * cell) + 1
             inside = ndimage.minimum_filter(large, size) == ndimage.maximum_filter(large, size)
-            own = np.where(numbers[time] > 0, distance <= _REACH_PX, inside & (large > 0))
+            own = np.where(numbers[time] > 0, distance <= _NEAR * cell, inside & (large > 0))
             numbers[time][own] = SIGHTED + large[rows, columns][own]
     left, total = (np.bincount(which.ravel(), minlength=SIGHTED + 1) for which in (numbers, silhouettes))
     few = left[:SIGHTED] < _LEFT_SHARE * total[:SIGHTED]
@@ -94,9 +98,9 @@ def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
 
 
 def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
-    """What the cells that lie in outlines ``(T, H, W)``, bool, say together, at the times at which enough of them do."""
-    times, height, width = outlines.shape
-    shares = outlines.reshape(times, height // CELL, CELL, width // CELL, CELL).mean((2, 4))
+    """What the cells in outlines ``(T, H, W)``, bool, say together, at the times at which enough of them do."""
+    times, rows, columns = sightings.moves.shape
+    shares = outlines.reshape(times, rows, -1, columns, outlines.shape[2] // columns).mean((2, 4))
     cells = (shares >= 0.5) & (sightings.moves > _MOVES)
     seen = np.flatnonzero(cells.sum((1, 2)) >= _MIN_CELLS)
     said = [np.median(_said(sightings, time)[cells[time]], axis=0) for time in seen]

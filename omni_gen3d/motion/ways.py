@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import numpy as np
-from scipy import sparse
-from scipy.sparse.linalg import spsolve
 
 # What is believed of a place along the line of sight and across [m], and of a way: how much its third differences are
 # [m, rad].
@@ -25,25 +23,32 @@ def smooth_way(times: np.ndarray, places: np.ndarray, eyes: np.ndarray) -> np.nd
     rays = places - eyes
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-9)
     along = rays[:, :, None] * rays[:, None]
-    seen = sparse.block_diag(list((np.eye(3) - along) / _ACROSS_M + along / _ALONG_M), format="csr")
-    jerk = sparse.kron(third_differences(times), np.eye(3), format="csr") / JERK_M
-    slopes = sparse.vstack([seen, jerk], format="csr")
-    told = np.concatenate([seen @ places.ravel(), np.zeros(jerk.shape[0])])
+    whitened = (np.eye(3) - along) / _ACROSS_M + along / _ALONG_M
+    count = len(places)
+    seen = np.zeros((count, 3, count, 3))
+    seen[np.arange(count), :, np.arange(count)] = whitened
+    jerk = np.kron(third_differences(times), np.eye(3)) / JERK_M
+    slopes = np.concatenate([seen.reshape(3 * count, 3 * count), jerk])
+    told = np.concatenate([(whitened @ places[..., None]).ravel(), np.zeros(len(jerk))])
     way = places.ravel()
     for _ in range(_ITERATIONS):
-        weights = robust(slopes @ way - told)
-        way = spsolve((slopes.T @ slopes.multiply(weights[:, None])).tocsc(), slopes.T @ (weights * told))
+        way = least_squares(slopes, told, robust(slopes @ way - told))
     return way.reshape(-1, 3)
 
 
-def third_differences(times: np.ndarray) -> sparse.csr_matrix:
+def least_squares(slopes: np.ndarray, told: np.ndarray, weights: np.ndarray, damping: float = 0.0) -> np.ndarray:
+    """What explains best what is told ``(R,)``, each with its weight, by ``slopes (R, N)``; ``(N,)``."""
+    weighted = slopes.T * weights
+    return np.linalg.solve(weighted @ slopes + damping * np.eye(slopes.shape[1]), weighted @ told)
+
+
+def third_differences(times: np.ndarray) -> np.ndarray:
     """What takes values at S times to their third differences, as of steps of one, ``(S - 3, S)``."""
-    four = np.stack([times[i : len(times) - 3 + i] for i in range(4)], 1).astype(np.float64)
-    apart = four[:, :, None] - four[:, None] + np.eye(4)
-    weights = 6 / apart.prod(2)
-    rows = np.arange(len(four)).repeat(4)
-    columns = (np.arange(len(four))[:, None] + np.arange(4)).ravel()
-    return sparse.csr_matrix((weights.ravel(), (rows, columns)), (len(four), len(times)))
+    rows = np.zeros((max(len(times) - 3, 0), len(times)))
+    for i, row in enumerate(rows):
+        four = times[i : i + 4].astype(np.float64)
+        row[i : i + 4] = 6 / (four[:, None] - four + np.eye(4)).prod(1)
+    return rows
 
 
 def robust(off: np.ndarray) -> np.ndarray:
