@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -51,7 +52,7 @@ def _sightings(
     times, height, width = film.pictures.shape[:3]
     shown = np.zeros((times, height, width), np.int16)
     rows, columns = height // CELL, width // CELL
-    centers = rng.normal(size=(times, rows, columns, 3)) + (3.0, 0.0, 0.0)
+    centers = np.array([3.0, 0.0, 0.0]) + rng.normal(size=(times, rows, columns, 3))
     supports = np.abs(rng.normal(0.3, 0.1, (times, rows, columns, len(DIRECTIONS))))
     pixels = np.indices((height, width)).reshape(2, -1).T
     for number, (corners, poses) in enumerate(bodies, 1):
@@ -151,12 +152,8 @@ def test_a_sighting_that_the_film_denies_is_not_believed():
     film = _film()
     sightings, shown = _sightings(film, _two_boxes()[:1])
     outlines = shown == 1
-    beside = Sightings(
-        sightings.moves, sightings.centers + (0, 0.5, 0), sightings.supports, sightings.directions, sightings.doubts
-    )
-    large = Sightings(
-        sightings.moves, sightings.centers, 3 * sightings.supports, sightings.directions, sightings.doubts
-    )
+    beside = replace(sightings, centers=np.array([0, 0.5, 0]) + sightings.centers)
+    large = replace(sightings, supports=3 * sightings.supports)
     for wrong in (beside, large, None):
         assert body_under(outlines, Film(film.pictures, film.cameras, shown, wrong)) is None
     assert body_under(outlines, Film(film.pictures, film.cameras, shown, sightings)) is not None
@@ -226,9 +223,7 @@ def test_a_sighted_wagon_is_one_part(moving_world):
     assert len(scene.parts) == 1 and scene.parts[0].present.all()
     assert score_parts(scene.parts, [world.truth], EYE).iou > 0.75
     assert len(scene.parts[0].gaussians) > 50
-    elsewhere = Sightings(
-        sightings.moves, sightings.centers + (0, 0, 2.0), sightings.supports, sightings.directions, sightings.doubts
-    )
+    elsewhere = replace(sightings, centers=np.array([0, 0, 2.0]) + sightings.centers)
     fallen_back = dynamic_scene(world.sequence, world.cameras, film, elsewhere)
     plain = dynamic_scene(world.sequence, world.cameras, film)
     scores = [score_parts(one.parts, [world.truth], EYE).iou for one in (fallen_back, plain)]
