@@ -29,6 +29,8 @@ def _directions() -> np.ndarray:
 # Unit vectors, x ahead of the camera along the floor, y to its left, z up: 24 level ones in equal steps from x to y,
 # 12 that rise and 12 that fall by 45 degrees, up, down; shape (50, 3).
 DIRECTIONS = _directions()
+# Of each direction the number of that which it is in a mirror, where left is right.
+MIRRORED = np.linalg.norm((DIRECTIONS * [1, -1, 1])[:, None] - DIRECTIONS, axis=-1).argmin(1)
 
 
 @dataclass(frozen=True)

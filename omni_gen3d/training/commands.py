@@ -1,4 +1,4 @@
-"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder`` and ``omni-gen3d eval mini|photos|sheet``.
+"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder|bodies`` and ``omni-gen3d eval mini|photos|sheet``.
 
 Start the training verbs with ``torchrun`` for several GPUs.
 """
@@ -169,6 +169,29 @@ def decoder(
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
         train_decoder(config, host, out, resume, tokenizer, depth, diffusion, films, _larger(config, larger_size))
+
+
+@train_app.command()
+@reported
+def bodies(
+    out: Out,
+    depth: DepthFolder,
+    minutes: Minutes = None,
+    batch_size: BatchSize = None,
+    pool_size: PoolSize = None,
+    seed: Seed = 0,
+    size: Size = "320x176",
+    log_every: LogEvery = None,
+    learning_rate: LearningRate = None,
+    resume: Resume = None,
+) -> None:
+    """Train the network that sees bodies in films."""
+    from omni_gen3d.training.bodies import DEFAULTS, train_bodies
+    from omni_gen3d.training.loop import training_host
+
+    config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
+    with training_host() as host:
+        train_bodies(config, host, out, resume, depth)
 
 
 @train_app.command("fetch-assets")

@@ -29,7 +29,7 @@ from omni_gen3d.training.sampling import Worlds, sample_worlds
 from omni_gen3d.training.shading import OPENINGS
 from omni_gen3d.training.worlds import distance_to_nearest, render_shots
 
-_FIRST_MOVING_BOX = MOVER_SLOTS[0] * PARTS_PER_OBJECT
+FIRST_MOVING_BOX = MOVER_SLOTS[0] * PARTS_PER_OBJECT
 _CANDIDATES = 64
 _CHECKED_PHASES = 4  # of the motion, at which a place is tried
 _GAP = 0.03  # between a mover and anything else [m]
@@ -78,7 +78,7 @@ class MovingViews:
     @property
     def part_half(self) -> torch.Tensor:
         """Half sizes of the moving boxes [m], zero where unused, shape ``(B, 12, 3)``."""
-        return self.views.worlds.solids.box_half[:, _FIRST_MOVING_BOX:BOXES]
+        return self.views.worlds.solids.box_half[:, FIRST_MOVING_BOX:BOXES]
 
     @property
     def part_to_world(self) -> torch.Tensor:
@@ -98,7 +98,7 @@ class MovingViews:
     def moves(self) -> torch.Tensor:
         """Which primitives move, shape ``(B, 46)``, bool."""
         boxes, ball = self.part_moves.split([MOVER_PARTS, 1], 1)
-        return torch.cat([F.pad(boxes, (_FIRST_MOVING_BOX, BALL - BOXES)), ball], 1)
+        return torch.cat([F.pad(boxes, (FIRST_MOVING_BOX, BALL - BOXES)), ball], 1)
 
     def worlds_at(self, world: torch.Tensor, time: torch.Tensor) -> Worlds:
         """The world of index ``world (S,)`` at the frame of index ``time (S,)``, for S pairs."""
@@ -106,8 +106,8 @@ class MovingViews:
         pose = self.pose[world, time]
         solids = worlds.solids
         center, axis = solids.box_center.clone(), solids.box_axis.clone()
-        center[:, _FIRST_MOVING_BOX:BOXES] = pose[..., 1:]
-        axis[:, _FIRST_MOVING_BOX:BOXES] = torch.stack([pose[..., 0].cos(), pose[..., 0].sin()], -1)
+        center[:, FIRST_MOVING_BOX:BOXES] = pose[..., 1:]
+        axis[:, FIRST_MOVING_BOX:BOXES] = torch.stack([pose[..., 0].cos(), pose[..., 0].sin()], -1)
         solids = solids._replace(
             box_center=center,
             box_axis=axis,
@@ -213,8 +213,8 @@ def _without_last_pieces(worlds: Worlds) -> Worlds:
     object_type = worlds.object_type.clone()
     object_type[:, list(MOVER_SLOTS)] = -1
     half, center = worlds.solids.box_half.clone(), worlds.solids.box_center.clone()
-    half[:, _FIRST_MOVING_BOX:BOXES] = 0
-    center[:, _FIRST_MOVING_BOX:BOXES] = center.new_tensor([0.0, 0.0, -50.0])
+    half[:, FIRST_MOVING_BOX:BOXES] = 0
+    center[:, FIRST_MOVING_BOX:BOXES] = center.new_tensor([0.0, 0.0, -50.0])
     return replace(worlds, object_type=object_type, solids=worlds.solids._replace(box_half=half, box_center=center))
 
 
@@ -398,7 +398,7 @@ def _painted(
     own = shade == 0
     paint = worlds.paint
     color, materials, seed = paint.color.clone(), paint.material.clone(), paint.seed.clone()
-    boxes = slice(_FIRST_MOVING_BOX, BOXES)
+    boxes = slice(FIRST_MOVING_BOX, BOXES)
     color[:, boxes] = torch.where(own[..., None], tables.paint[kind], rgb[:, None] * shade[..., None]).clamp(0.02, 0.97)
     materials[:, boxes] = torch.where(own, tables.paint_material[kind], material[:, None])
     seed[:, boxes] = 1 + 17 * torch.rand(len(kind), 1, generator=generator, device=device)
