@@ -40,7 +40,8 @@ def body_under(outlines: np.ndarray, film: Film) -> Body | None:
     sights = sights_under(film.sightings, outlines)
     if len(sights.times) < MIN_TIMES:
         return None
-    places = smooth_way(sights.times, sights.centers, film.cameras.positions[sights.times].double().numpy())
+    eyes = film.cameras.positions[sights.times].double().numpy()
+    places = smooth_way(sights.times, sights.centers, eyes, sights.doubts)
     form = form_of(sights)
     matrices = np.tile(np.eye(4), (len(places), 1, 1))
     matrices[:, :3, :3], matrices[:, :3, 3] = about_z(form.turns), places

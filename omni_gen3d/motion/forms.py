@@ -90,7 +90,7 @@ def _improved(form: Form, sights: Sights) -> Form:
     """One step of Gauss and Newton."""
     num, count = len(form.corners), len(form.turns)
     told = sights.supports.ravel()
-    deviation = _SUPPORT_M + _SUPPORT * told
+    deviation = ((_SUPPORT_M + _SUPPORT * sights.supports) * sights.doubts[:, None]).ravel()
     own = np.einsum("sji,skj->ski", about_z(form.turns), sights.directions).reshape(-1, 3)
     reach = own @ form.corners.T
     corner = reach.argmax(1)

@@ -25,12 +25,15 @@ _AGREE, _AGREE_M, _SHIFTS = 0.35, 0.08, 3
 _SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
 # A way is told by so many sights, and is rather slow: as if as much as this [squared times] spoke against moving.
 _RECENT, _SLOW = 6, 2.0
+# No time is believed much more or less than others.
+_DOUBTS = (0.5, 4.0)
 # Numbers of sighted bodies begin after this; those of silhouettes are below.
 SIGHTED = 1000
 # A pixel of a silhouette is of a body when one of its cells is this near; any pixel is, so far inside of it [cells].
 _NEAR, _INSIDE = 2.5, 0.5
-# Less than this share of a silhouette, left by bodies, is their shadow.
-_LEFT_SHARE = 0.25
+# A body that silhouettes show less than this share of does not move; less than this of a silhouette, left by bodies, is
+# their shadow.
+_SHOWN_SHARE, _LEFT_SHARE = 0.05, 0.25
 
 
 @dataclass(frozen=True)
@@ -42,12 +45,14 @@ class Sights:
         centers: Its middle in the world [m], shape ``(S, 3)``.
         supports: How far it reaches from there along each direction [m], shape ``(S, 50)``.
         directions: Those, in the world, shape ``(S, 50, 3)``.
+        doubts: How doubtful that is, where 1 is usual, shape ``(S,)``.
     """
 
     times: np.ndarray
     centers: np.ndarray
     supports: np.ndarray
     directions: np.ndarray
+    doubts: np.ndarray
 
 
 def bodies_shown(sightings: Sightings) -> np.ndarray:
@@ -81,9 +86,11 @@ def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
     """
     numbers = silhouettes.copy()
     cell = silhouettes.shape[1] // bodies.shape[1]
-    for time, cells in enumerate(bodies):
-        if cells.any():
-            large = np.kron(cells, np.ones((cell, cell), cells.dtype))
+    pixels = np.kron(bodies, np.ones((1, cell, cell), bodies.dtype))
+    size, shown = (np.bincount(pixels[which].ravel(), minlength=2) for which in (..., silhouettes > 0))
+    moves = np.pad(shown, (0, len(size) - len(shown))) >= _SHOWN_SHARE * size
+    for time, large in enumerate(np.where(moves[pixels], pixels, 0)):
+        if large.any():
             rows, columns = np.asarray(
                 ndimage.distance_transform_edt(large == 0, return_distances=False, return_indices=True)
             )
@@ -103,9 +110,16 @@ def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
     shares = outlines.reshape(times, rows, -1, columns, outlines.shape[2] // columns).mean((2, 4))
     cells = (shares >= 0.5) & (sightings.moves > _MOVES)
     seen = np.flatnonzero(cells.sum((1, 2)) >= _MIN_CELLS)
-    said = [np.median(_said(sightings, time)[cells[time]], axis=0) for time in seen]
+    said, doubts = [], []
+    for time in seen:
+        doubt = sightings.doubts[time][cells[time]]
+        # The better half speaks.
+        good = doubt <= np.median(doubt)
+        said.append(np.median(_said(sightings, time)[cells[time]][good], axis=0))
+        doubts.append(float(doubt[good].mean()))
     both = np.array(said).reshape(len(seen), 3 + sightings.supports.shape[-1])
-    return Sights(seen, both[:, :3], both[:, 3:], sightings.directions[seen])
+    relative = np.array(doubts) / max(float(np.median(doubts)), 1e-6) if doubts else np.zeros(0)
+    return Sights(seen, both[:, :3], both[:, 3:], sightings.directions[seen], np.clip(relative, *_DOUBTS))
 
 
 def _said(sightings: Sightings, time: int) -> np.ndarray:

@@ -12,18 +12,19 @@ JERK_M, JERK_RAD = 0.006, 0.012
 _LINEAR, _ITERATIONS = 1.5, 8
 
 
-def smooth_way(times: np.ndarray, places: np.ndarray, eyes: np.ndarray) -> np.ndarray:
+def smooth_way(times: np.ndarray, places: np.ndarray, eyes: np.ndarray, doubts: np.ndarray) -> np.ndarray:
     """Places ``(S, 3)`` on a smooth way near those that a body was seen at.
 
     Args:
         times: At which it was seen, ascending, shape ``(S,)``.
         places: Where it was then [m], shape ``(S, 3)``.
         eyes: Where the camera was [m], shape ``(S, 3)``.
+        doubts: How doubtful they are, where 1 is usual, shape ``(S,)``.
     """
     rays = places - eyes
     rays /= np.maximum(np.linalg.norm(rays, axis=1, keepdims=True), 1e-9)
     along = rays[:, :, None] * rays[:, None]
-    whitened = (np.eye(3) - along) / _ACROSS_M + along / _ALONG_M
+    whitened = ((np.eye(3) - along) / _ACROSS_M + along / _ALONG_M) / doubts[:, None, None]
     count = len(places)
     seen = np.zeros((count, 3, count, 3))
     seen[np.arange(count), :, np.arange(count)] = whitened

@@ -166,14 +166,17 @@ def test_silhouettes_become_bodies_or_stay():
     silhouettes[0, 20:60, 20:60] = 1
     silhouettes[0, 60:63, 75:80] = 1
     silhouettes[0, 20:60, 120:140] = 2
+    silhouettes[0, 80:92, 20:24] = 3
     cells = np.zeros((1, 24, 40), np.int16)
     cells[0, 5:15, 5:15] = 1
     cells[0, 20:23, 5:15] = 2
+    cells[0, 20:23, 20:35] = 3
     numbers = pixels_shown(silhouettes, cells)
     assert (numbers[0, 20:60, 20:60] == SIGHTED + 1).all() and (numbers[0, 20:60, 120:140] == 2).all()
     assert not numbers[0, 60:63, 75:80].any()
-    # Where no silhouette is, only what is well inside of a body is of it.
+    # Where no silhouette is, only what is well inside of a body is of it, and a body without any silhouette is none.
     assert numbers[0, 85, 40] == SIGHTED + 2 and numbers[0, 80, 40] == 0
+    assert not numbers[0, 80:92, 80:140].any()
 
 
 def test_numbers_go_on_in_the_next_window():
