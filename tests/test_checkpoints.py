@@ -8,15 +8,15 @@ from pathlib import Path
 import pytest
 import torch
 import torch.nn.functional as F
-from diffusers import AutoencoderKLCosmos, ConfigMixin, CosmosTransformer3DModel, ModelMixin
+from diffusers import ConfigMixin, ModelMixin
 from diffusers.configuration_utils import register_to_config
 from safetensors.torch import load_file, save_file
 
 from omni_gen3d import checkpoints
 from omni_gen3d.checkpoints import digest_folder, load_network, save_network
 from omni_gen3d.config import PACKAGED_WEIGHTS
-from omni_gen3d.decoder.mini import MiniDecoder
 from omni_gen3d.errors import InputError
+from omni_gen3d.training.shipping import NETWORKS, ship_weights
 from omni_gen3d.video.depth import DepthNetwork
 
 FILE = "diffusion_pytorch_model.safetensors"
@@ -153,6 +153,22 @@ def test_one_file_needs_no_index(network, tmp_path):
     assert all(torch.equal(ours[name], value.float()) for name, value in theirs.items())
 
 
+def test_trained_networks_are_shipped(toy_weights, tmp_path):
+    """All networks shrink, the diffusion network's attention to the text to six bits; a second time changes nothing."""
+    sizes = ship_weights(toy_weights, tmp_path)
+    assert sizes.keys() == NETWORKS.keys()
+    for name, size in sizes.items():
+        assert 0 < size < sum(file.stat().st_size for file in (toy_weights / name).iterdir())
+    stored = load_file(tmp_path / "diffusion" / FILE)
+    six = {name for name, value in stored.items() if value.dtype == torch.uint8}
+    assert six == {f"transformer_blocks.0.attn2.to_{part}.weight" for part in ("q", "k", "v", "out.0")}
+    before = digest_folder(tmp_path)
+    ship_weights(tmp_path, tmp_path)
+    assert digest_folder(tmp_path) == before
+    with pytest.raises(InputError, match="holds none"):
+        ship_weights(tmp_path / "diffusion", tmp_path / "other")
+
+
 def test_shards_stay_small(network, tmp_path, monkeypatch):
     """A small limit spreads the tensors over several shards, and a second save leaves none of the first behind."""
     monkeypatch.setattr(checkpoints, "_SHARD_BYTES", 20_000)
@@ -202,12 +218,7 @@ def test_digest_changes_with_a_byte(network, tmp_path):
 
 def test_shipped_weights_load_and_fit_the_budget():
     """The four shipped networks load; together they take at most 40 MB, no file more than 15 MiB."""
-    for name, kind in {
-        "tokenizer": AutoencoderKLCosmos,
-        "depth": DepthNetwork,
-        "diffusion": CosmosTransformer3DModel,
-        "decoder": MiniDecoder,
-    }.items():
+    for name, (kind, _) in NETWORKS.items():
         weights = load_network(kind, PACKAGED_WEIGHTS / name).state_dict()
         assert all(bool(value.isfinite().all()) for value in weights.values()), name
     sizes = [file.stat().st_size for file in Path(PACKAGED_WEIGHTS).rglob("*") if file.is_file()]
