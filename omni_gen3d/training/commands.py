@@ -1,4 +1,4 @@
-"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder|bodies`` and ``omni-gen3d eval mini|photos|sheet``.
+"""The verbs ``omni-gen3d train tokenizer|depth|diffusion|decoder|bodies|ship`` and ``eval mini|photos|sheet``.
 
 Start the training verbs with ``torchrun`` for several GPUs.
 """
@@ -192,6 +192,19 @@ def bodies(
     config = _config(DEFAULTS, minutes, batch_size, pool_size, seed, size, log_every, learning_rate)
     with training_host() as host:
         train_bodies(config, host, out, resume, depth)
+
+
+@train_app.command()
+@reported
+def ship(
+    trained: Annotated[Path, typer.Argument(metavar="FOLDER", help="Holds some of the networks, each in its folder.")],
+    out: Annotated[Path, typer.Option(metavar="FOLDER", help="Gets the same networks, half as large or less.")],
+) -> None:
+    """Write trained networks as they are shipped, in eight and six bits a value."""
+    from omni_gen3d.training.shipping import ship_weights
+
+    for name, size in ship_weights(trained, out).items():
+        typer.echo(f"{name}: {size:,} bytes")
 
 
 @train_app.command("fetch-assets")

@@ -97,3 +97,12 @@ def test_a_failed_check_is_an_exit_code(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(evaluation, "evaluate_mini", lambda *_a, **_k: failed)
     result = invoke("eval", "mini", "--weights", tmp_path, "--device", "cpu")
     assert result.exit_code == 1 and "FAILED: gain is 1.000" in result.stdout
+
+
+def test_networks_are_shipped(toy_weights: Path, tmp_path: Path) -> None:
+    """One line of bytes for each; a folder without networks is refused."""
+    result = invoke("train", "ship", toy_weights, "--out", tmp_path / "shipped")
+    assert result.exit_code == 0
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["tokenizer", "depth", "diffusion", "decoder"]
+    result = invoke("train", "ship", tmp_path, "--out", tmp_path / "none")
+    assert result.exit_code == 2 and "holds none of" in result.stderr
