@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from omni_gen3d.checkpoints import digest_folder
+from omni_gen3d.checkpoints import digest_folder, load_network
 from omni_gen3d.config import PACKAGED_WEIGHTS, Preset, load_preset
 from omni_gen3d.decoder.bullet_time import decode_times
 from omni_gen3d.decoder.ground import settle_on_ground
@@ -19,6 +19,8 @@ from omni_gen3d.errors import InputError
 from omni_gen3d.finishing import GeneratedEnvironment, Progress, Stages, finish_environment, plan_collider
 from omni_gen3d.geometry import intrinsics_from_fov, placement_on, transform_cameras, transform_gaussians
 from omni_gen3d.mesh.levelling import level_scene
+from omni_gen3d.motion.body_network import BodyNetwork, see_bodies
+from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.scene import assemble_scene
 from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.pipeline import cores_beside, deterministic_kernels, load_model
@@ -110,6 +112,7 @@ class _Studio:
 
     model: VideoModel
     decoder: MiniDecoder
+    bodies: BodyNetwork
     text: torch.Tensor
     intrinsics: torch.Tensor
     settings: Preset
@@ -141,6 +144,7 @@ def _make_scene(
     notes: list[str] = []
     with stages.stage("load model"):
         model, decoder = load_model(PACKAGED_WEIGHTS, device)
+        bodies = load_network(BodyNetwork, PACKAGED_WEIGHTS / "bodies", device)
         text = encode_text([prompt], device)
         fov = clip.fov_x_rad
         if fov is None:
@@ -154,7 +158,9 @@ def _make_scene(
         survey, told = survey_film(model.depth, clip, fov, intrinsics, path)
         notes += told
     generator = torch.Generator(device).manual_seed(seed)
-    studio = _Studio(model, decoder, text, intrinsics, settings, steps or settings.video_steps, generator, stages)
+    studio = _Studio(
+        model, decoder, bodies, text, intrinsics, settings, steps or settings.video_steps, generator, stages
+    )
     splits: list[Split] = []
     first_cameras: Cameras | None = None
     anchor: _Anchor | None = None
@@ -193,7 +199,11 @@ def _make_scene(
                 filmed_by = transform_cameras(filmed_by, turn, shift)
                 filmed_by = transform_cameras(filmed_by, anchor.rotation, anchor.translation, unit)
         with stages.stage(f"motion{label}"):
-            splits.append(split_sequence(sequence, cameras, frames[:, :count].cpu(), filmed_by))
+            film, sightings = frames[:, :count].cpu(), None
+            if survey is None:
+                shot = Film.of_frames(film, cameras[[0] * count])
+                sightings = see_bodies(studio.bodies, shot, depth[:count].cpu().numpy())
+            splits.append(split_sequence(sequence, cameras, film, filmed_by, sightings))
         first_cameras = first_cameras or cameras
     assert first_cameras is not None
     with stages.stage("parts"):

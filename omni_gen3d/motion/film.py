@@ -32,6 +32,11 @@ class Film:
     shown: np.ndarray | None = None
     sightings: Sightings | None = None
 
+    @classmethod
+    def of_frames(cls, frames: torch.Tensor, cameras: Cameras) -> Film:
+        """A film of frames in [-1, 1], shape ``(3, T, H, W)``."""
+        return cls(frames.permute(1, 2, 3, 0).cpu().numpy(), cameras)
+
     def __len__(self) -> int:
         return len(self.pictures)
 

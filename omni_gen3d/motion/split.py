@@ -86,8 +86,7 @@ def split_sequence(
     views = spread_cameras(cameras, _NUM_VIEWS)
     filmed = None
     if film is not None:
-        pictures = film.permute(1, 2, 3, 0).numpy()
-        filmed = Film(pictures, views[[0] * len(frames)] if filmed_by is None else filmed_by)
+        filmed = Film.of_frames(film, views[[0] * len(frames)] if filmed_by is None else filmed_by)
     still = filmed is not None and filmed_by is None
     depths = np.zeros(0)
     if len(chosen) or still:

@@ -245,6 +245,9 @@ def mini(
     dynamic: Annotated[
         bool, typer.Option("--dynamic", help="Measure what it makes of films of moving worlds instead.")
     ] = False,
+    apart: Annotated[
+        int, typer.Option(metavar="N", help="With --dynamic: so many films are also taken apart into their parts.")
+    ] = 4,
     worlds: Annotated[
         bool, typer.Option("--worlds", help="Measure the colliders of what it makes of worlds' first frames instead.")
     ] = False,
@@ -265,7 +268,7 @@ def mini(
 
         result = evaluate_worlds(folder, scenes, pick_device(device), seed, against=against, report=tell)
     elif dynamic:
-        result = evaluate_moving(folder, scenes, pick_device(device), seed, against=against, out=out)
+        result = evaluate_moving(folder, scenes, pick_device(device), seed, against=against, out=out, apart=apart)
     else:
         result = evaluate_mini(
             folder,

@@ -15,6 +15,8 @@ from omni_gen3d.checkpoints import load_network
 from omni_gen3d.decoder.mini import MiniDecoder, one_scene
 from omni_gen3d.errors import InputError
 from omni_gen3d.geometry import placement_on, transform_cameras, transform_gaussians
+from omni_gen3d.motion.body_network import BodyNetwork, see_bodies
+from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.scene import dynamic_scene, gaussians_at
 from omni_gen3d.motion.scoring import TrueMover, score_parts, static_flicker
 from omni_gen3d.render import render
@@ -28,6 +30,7 @@ from omni_gen3d.training.decoder import (
 )
 from omni_gen3d.training.losses import psnr
 from omni_gen3d.training.moving import (
+    FIRST_MOVING_BOX,
     MovingClips,
     MovingViews,
     caption_moving,
@@ -37,6 +40,7 @@ from omni_gen3d.training.moving import (
 )
 from omni_gen3d.training.preview import write_contact_sheet
 from omni_gen3d.training.rasterize import FAR, NEAR, draw_scenes
+from omni_gen3d.training.raycast import BALL
 from omni_gen3d.training.scenes import Films, Scenes, films_of, imagine_along, imagine_films, six_paths
 from omni_gen3d.training.scoring import Tally, check, evaluation_report, seventh_trajectory
 from omni_gen3d.training.worlds import compile_renderer, world_generator
@@ -55,6 +59,8 @@ _STILL_MARGIN_PX = 3
 # Boxes move as one where they stay like this to each other, and touch up to this gap [m]: to a robot that drives into
 # them, masts two centimetres off a body are of it, and boxes on a belt are not of each other.
 _RIGID_M, _TOUCH_M = 1e-4, 0.05
+# A film shows a solid when it shows so many pixels of it so often.
+_SHOWN_PX, _SHOWN_TIMES = 48, 3
 _BOX_CORNERS = torch.cartesian_prod(*[torch.tensor([-1.0, 1.0])] * 3)
 _BOX_FACES = np.array(
     [[0, 1, 3], [0, 3, 2], [4, 6, 7], [4, 7, 5], [0, 4, 5], [0, 5, 1], [2, 3, 7], [2, 7, 6], [0, 2, 6], [0, 6, 4],
@@ -75,7 +81,7 @@ _MEANINGS = {
     "flicker_grey": "deviation over time where nothing changes, the end of the seventh trajectory [grey levels]",
     "flicker_shared_grey": "the same once what stands still is stored once",
     "shared_psnr_db": "renders of the scene taken apart against the RGB decoder, odd times of the seventh trajectory",
-    "part_iou": "colliders of moving parts against the convex hulls of the true movers, mean over movers and times",
+    "part_iou": "colliders of moving parts against the convex hulls of the true movers that are seen, all times",
     "part_solid_iou": "against the true solids themselves, which are not convex",
     "part_position_error_m": "of their middles",
     "part_position_error_at_3m": "the same times 3 m over the distance from the camera",
@@ -181,6 +187,8 @@ def _measure(
     height, width, length = size
     model = load_video_model(weights / "tokenizer", weights / "depth", weights / "diffusion", device)
     decoder: MiniDecoder = load_network(MiniDecoder, weights / "decoder", device)
+    # Weights of before there was such a network take films apart without it.
+    bodies = load_network(BodyNetwork, weights / "bodies", device) if (weights / "bodies").is_dir() else None
     generator = world_generator(seed, "heldout", device)
     rng = np.random.default_rng(seed)
     tally, sheet = Tally(), []
@@ -232,7 +240,7 @@ def _measure(
         _add_flicker(tally, moments, novel, still)
         while apart and count:
             count, apart = count - 1, apart - 1
-            _add_apart(tally, moments, novel, batch, still[count], count)
+            _add_apart(tally, moments, novel, batch, still[count], count, bodies)
         sheet.append(_sheet_rows(filmed, novel, drawn))
     if out is not None:
         write_contact_sheet(torch.cat(sheet)[: 8 * 9], out / "moving.png", columns=9)
@@ -341,6 +349,7 @@ def _add_apart(
     batch: _Filmed,
     still: torch.Tensor,
     item: int,
+    bodies: BodyNetwork | None,
 ) -> None:
     """Take one scene apart where its own floor is, as ``generate --video`` does, and look at what came of it.
 
@@ -365,11 +374,10 @@ def _add_apart(
         transform_gaussians(one_scene(gaussians, item).to("cpu"), pose[:3, :3], pose[:3, 3], scale)
         for gaussians in moments
     )
-    scene = dynamic_scene(
-        GaussianSequence(frames, _FRAMES_PER_SECOND),
-        cameras_of(batch.scenes.camera_to_first[item].flatten(0, 1)),
-        films.frames[item].cpu(),
-    )
+    cameras = cameras_of(batch.scenes.camera_to_first[item].flatten(0, 1))
+    film, depth = films.frames[item].cpu(), films.depth[item].cpu().numpy() * scale
+    sightings = None if bodies is None else see_bodies(bodies, Film.of_frames(film, cameras[[0] * len(frames)]), depth)
+    scene = dynamic_scene(GaussianSequence(frames, _FRAMES_PER_SECOND), cameras, film, sightings)
     arc = cameras_of(novel.camera_to_first[item, 0])
     pictures = torch.stack([_picture(scene, time, arc[[len(arc) - 1]]) for time in range(len(moments))])
     _add_flickering(tally, "flicker_shared_grey", pictures, still)
@@ -378,7 +386,10 @@ def _add_apart(
     target = novel.teacher[item, 0].transpose(0, 1)[1::2].cpu()
     tally.add({"shared_psnr_db": psnr(shown, target)})
     moved = pose.double().numpy() @ np.linalg.inv(true_pose.double().numpy())
-    truth = [TrueMover(mover.mesh, moved @ mover.to_world) for mover in true_movers(views, item)]
+    truth = [
+        TrueMover(mover.mesh, moved @ mover.to_world)
+        for mover in true_movers(views, item, batch.filmed.primitive[item])
+    ]
     scores = score_parts(scene.parts, truth, pose[:3, 3].double().numpy())
     if truth:
         found = scores.found / scores.movers
@@ -392,8 +403,13 @@ def _picture(scene: DynamicScene, time: int, camera: Cameras) -> torch.Tensor:
     return render(gaussians_at(scene, time), camera, near=NEAR, far=FAR).color[0].cpu()
 
 
-def true_movers(views: MovingViews, item: int) -> list[TrueMover]:
-    """The mover as solids: boxes that touch and keep their places to each other are one, such as not are each one."""
+def true_movers(views: MovingViews, item: int, primitive: torch.Tensor | None = None) -> list[TrueMover]:
+    """The mover as solids: boxes that touch and keep their places to each other are one, such as not are each one.
+
+    Args:
+        primitive: Index of the primitive at each pixel, shape ``(L, H, W)``: then those solids that are never seen by
+            more than some pixels at some times, boxes behind boxes, are left out.
+    """
     transforms, half = views.part_to_world[item].cpu(), views.part_half[item].cpu()
     moves = views.part_moves[item].tolist()
     groups: list[list[int]] = []
@@ -402,6 +418,8 @@ def true_movers(views: MovingViews, item: int) -> list[TrueMover]:
         groups = [group for group in groups if group not in joined]
         groups.append([*(other for group in joined for other in group), p])
     movers = []
+    if primitive is not None:
+        groups = [group for group in groups if _is_shown(primitive, [FIRST_MOVING_BOX + p for p in group])]
     for group in groups:
         to_first = torch.linalg.inv(transforms[0, group[0]])
         corners = [
@@ -411,9 +429,14 @@ def true_movers(views: MovingViews, item: int) -> list[TrueMover]:
         faces = np.concatenate([_BOX_FACES + 8 * i for i in range(len(group))]).astype(np.int32)
         movers.append(TrueMover(TriMesh(vertices, faces), transforms[:, group[0]].numpy()))
     radius = float(views.views.worlds.solids.ball_radius[item])
-    if radius > 0:
+    if radius > 0 and (primitive is None or _is_shown(primitive, [BALL])):
         movers.append(TrueMover(_sphere(radius), transforms[:, -1].numpy()))
     return movers
+
+
+def _is_shown(primitive: torch.Tensor, members: list[int]) -> bool:
+    own = torch.isin(primitive, torch.tensor(members, dtype=primitive.dtype, device=primitive.device))
+    return int((own.sum((1, 2)) >= _SHOWN_PX).sum()) >= _SHOWN_TIMES
 
 
 def _belong(transforms: torch.Tensor, half: torch.Tensor, p: int, other: int) -> bool:
