@@ -147,7 +147,7 @@ def room(
 @reported
 def generation(
     device: Annotated[Device, typer.Option(help="Where to run; auto takes cuda if there.")] = Device.auto,
-    kinds: Annotated[str, typer.Option(help="What to make, with commas between.")] = "view,room,film",
+    kinds: Annotated[str, typer.Option(help="What to make, with commas between.")] = "view,large,room,film",
     runs: Annotated[int, typer.Option(metavar="N", min=1, help="Of each kind, after one that is not counted.")] = 3,
     seed: Annotated[int, typer.Option(metavar="N", help="Of the first one.")] = 0,
     as_json: JsonOption = False,

@@ -18,12 +18,13 @@ from omni_gen3d.filming import generate_from_video
 from omni_gen3d.finishing import GeneratedEnvironment
 from omni_gen3d.pipeline import generate
 
-KINDS = ("view", "room", "film")
+KINDS = ("view", "large", "room", "film")
 # Until what may take how long [s], on a GPU and on two cores of a CPU.
 MAX_SECONDS = {
     "cuda": {
         "view, to the Gaussians": 1.5,
         "view, to the folder": 4.0,
+        "large, to the folder": 6.0,
         "room, to the folder": MAX_ROOM_SECONDS["cuda"],
         "film, to the folder": 6.0,
     },
@@ -48,7 +49,8 @@ def bench_generate(
 
     Args:
         device: Where the networks run.
-        kinds: Of ``KINDS``: a prompt with the extent of a view or of a room, or a film of 17 times.
+        kinds: Of ``KINDS``: a prompt with the extent of a view, the same by the larger preset, one with the extent of a
+            room, or a film of 17 times.
         runs: That count, of each kind.
         seed: Of the first one; those that follow count on.
         report: Told every run.
@@ -72,6 +74,8 @@ def _made(kind: str, film: Path | None, out: Path, device: torch.device, seed: i
     if kind == "film":
         assert film is not None
         return generate_from_video(film, out=out, device=str(device), seed=seed, times=TIMES)
+    if kind == "large":
+        return generate(_PROMPT, out=out, device=str(device), seed=seed, preset="mini-large")
     return generate(_PROMPT, out=out, device=str(device), seed=seed, extent=kind)
 
 

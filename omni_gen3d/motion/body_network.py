@@ -17,6 +17,7 @@ from omni_gen3d.geometry import pixel_rays
 from omni_gen3d.layers import ResidualBlock, TransformerBlock
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.sightings import CELL, DIRECTIONS, MIRRORED, Sightings
+from omni_gen3d.video.depth import as_trained
 
 # The other pictures that it sees were taken so many times before and after.
 NEIGHBOUR_STEPS = 4
@@ -138,20 +139,22 @@ def see_bodies(network: BodyNetwork, film: Film, depth: np.ndarray) -> Sightings
 
     Args:
         network: On any device.
-        film: In a world with the floor at z = 0, sides divisible by 16.
+        film: In a world with the floor at z = 0, sides divisible by 16; larger pictures are seen at a half, a third ...
+            of their size.
         depth: Of what each picture shows, along z [m], positive, shape ``(T, H, W)``.
     """
     device = next(network.parameters()).device
     times = len(film)
     matrices = np.linalg.inv(film.cameras.world_to_camera.double().numpy())
     frames = np.stack([heading_frame(matrix) for matrix in matrices])
-    own = pixel_rays(film.cameras.intrinsics.double(), *depth.shape[1:])
+    pictures, shrunk = as_trained(torch.from_numpy(film.pictures).permute(0, 3, 1, 2))
+    log_depth = F.avg_pool2d(torch.from_numpy(depth).float().log()[:, None], shrunk)[:, 0]
+    lens = film.cameras.intrinsics.double()
+    own = pixel_rays(torch.cat([lens[:, :2] / shrunk, lens[:, 2:]], 1), *log_depth.shape[1:])
     to_level = torch.from_numpy(frames @ matrices[:, :3, :3])
     rays = torch.einsum("tij,thwj->tihw", to_level, own)
-    pictures = torch.from_numpy(film.pictures).permute(0, 3, 1, 2)
     order = torch.arange(times)
     around = torch.stack([order, order - NEIGHBOUR_STEPS, order + NEIGHBOUR_STEPS], 1).clamp(0, times - 1)
-    log_depth = torch.from_numpy(depth).float().log()
     seen = seen_by(pictures[around], log_depth, rays.float(), torch.from_numpy(matrices[:, 2, 3]).float())
     answers = [_both_ways(network, part.to(device)) for part in seen.split(8)]
     answer = Answer(*(torch.cat(parts).cpu().double() for parts in zip(*answers, strict=True)))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -52,6 +53,7 @@ from omni_gen3d.video.imagine import draw_noise
 
 MAX_SCENES = 256
 MIN_NOVEL_DB, MIN_MOVING_DB, MIN_GAIN_DB, MAX_FLICKER = 28.0, 22.0, 4.0, 0.5
+MIN_PART_IOU, MAX_PART_ERROR_M = 0.6, 0.1
 _SCENES_PER_BATCH = 4
 _FRAMES_PER_SECOND = 8.0
 # Around anything that changes in a film nothing counts as still.
@@ -171,6 +173,10 @@ def evaluate_moving(
         check("moving pixels above a frozen first frame [dB]", gain, MIN_GAIN_DB),
         check("flicker of what stands still [grey levels]", flicker, MAX_FLICKER, at_most=True),
     ]
+    if "part_iou" in figures:
+        checks.append(check("overlap of moving parts", figures["part_iou"], MIN_PART_IOU))
+        off = figures.get("part_position_error_at_3m", math.inf)
+        checks.append(check("position error of moving parts at 3 m [m]", off, MAX_PART_ERROR_M, at_most=True))
     return evaluation_report(place, scenes, seed, figures, other, _MEANINGS, checks)
 
 

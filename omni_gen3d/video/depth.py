@@ -105,7 +105,7 @@ def estimate_log_depth(network: DepthNetwork, pictures: torch.Tensor, intrinsics
         pictures: In [-1, 1], shape ``(B, 3, H, W)``, sides divisible by 16.
         intrinsics: Shape ``(B, 3, 3)`` or ``(1, 3, 3)``.
     """
-    small, shrunk = _as_trained(pictures)
+    small, shrunk = as_trained(pictures)
     lens = torch.cat([intrinsics[:, :2] / shrunk, intrinsics[:, 2:]], 1)
     rays = ray_image(lens, *small.shape[-2:]).expand(len(small), -1, -1, -1)
     mirrored = torch.stack([-rays[:, 0], rays[:, 1]], 1).flip(-1)
@@ -114,7 +114,7 @@ def estimate_log_depth(network: DepthNetwork, pictures: torch.Tensor, intrinsics
     return log_depth if shrunk == 1 else _carried(log_depth, small, pictures)
 
 
-def _as_trained(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
+def as_trained(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
     """Pictures about as wide as those of the training, and by which whole number they were shrunk."""
     height, width = pictures.shape[-2:]
     shrunk = next(
@@ -145,7 +145,7 @@ def _carried(log_depth: torch.Tensor, small: torch.Tensor, pictures: torch.Tenso
 @torch.no_grad()
 def estimate_fov(network: DepthNetwork, image: torch.Tensor) -> float:
     """Horizontal field of view [rad] of one picture in [-1, 1], shape ``(3, H, W)``."""
-    small, _ = _as_trained(image[None])
+    small, _ = as_trained(image[None])
     _, tangent = network(small, torch.zeros_like(small[:, :2]))
     return 2 * float(torch.atan(tangent[0]))
 

@@ -37,7 +37,7 @@ def test_the_overview_names_the_verbs(verb: str) -> None:
 
 @pytest.mark.parametrize(
     "verb",
-    [("train", name) for name in ("tokenizer", "depth", "diffusion", "decoder")]
+    [("train", name) for name in ("tokenizer", "depth", "diffusion", "decoder", "bodies")]
     + [("eval", "mini"), ("eval", "sheet")],
 )
 def test_every_verb_has_help(verb: tuple[str, str]) -> None:
