@@ -1,10 +1,13 @@
-"""The two blocks from which the depth network and the mini decoder are built."""
+"""What the project's own networks share: the two blocks that they are built from, and the size of what they look at."""
 
 from __future__ import annotations
 
 import torch
 import torch.nn.functional as F
 from torch import nn
+
+# Networks that look at pictures were trained on this width; they see larger ones at a half, a third ... of their size.
+_TRAINED_WIDTH = 320
 
 
 class ResidualBlock(nn.Module):
@@ -36,3 +39,12 @@ class TransformerBlock(nn.Module):
         q, k, v = self.qkv(self.norm1(x)).unflatten(-1, (3, self.heads, -1)).permute(2, 0, 3, 1, 4).unbind(0)
         x = x + self.proj(F.scaled_dot_product_attention(q, k, v).transpose(1, 2).flatten(2))
         return x + self.mlp(self.norm2(x))
+
+
+def as_trained(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
+    """Pictures about as wide as those of the training, and by which whole number they were shrunk."""
+    height, width = pictures.shape[-2:]
+    shrunk = next(
+        n for n in range(max(1, width // _TRAINED_WIDTH), 0, -1) if height % (16 * n) == width % (16 * n) == 0
+    )
+    return (pictures if shrunk == 1 else F.avg_pool2d(pictures, shrunk)), shrunk

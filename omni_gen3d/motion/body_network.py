@@ -14,10 +14,9 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from omni_gen3d.geometry import pixel_rays
-from omni_gen3d.layers import ResidualBlock, TransformerBlock
+from omni_gen3d.layers import ResidualBlock, TransformerBlock, as_trained
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.sightings import CELL, DIRECTIONS, MIRRORED, Sightings
-from omni_gen3d.video.depth import as_trained
 
 # The other pictures that it sees were taken so many times before and after.
 NEIGHBOUR_STEPS = 4

@@ -11,12 +11,10 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from omni_gen3d.geometry import intrinsics_from_fov, pixel_rays
-from omni_gen3d.layers import ResidualBlock, TransformerBlock
+from omni_gen3d.layers import ResidualBlock, TransformerBlock, as_trained
 from omni_gen3d.video.cache3d import warp
 
 MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
-# The network was trained on pictures of this width; it sees larger ones at a half, a third ... of their size.
-_TRAINED_WIDTH = 320
 # Where depths around a pixel differ by more than this there is an edge, and the colour tells on which side it lies;
 # a pixel away counts as much as this difference of colours [of 2].
 _EDGE, _COLOR_OF_A_PIXEL = 0.1, 0.02
@@ -112,15 +110,6 @@ def estimate_log_depth(network: DepthNetwork, pictures: torch.Tensor, intrinsics
     here, there = network(torch.cat([small, small.flip(-1)]), torch.cat([rays, mirrored]))[0].chunk(2)
     log_depth = (here + there.flip(-1)) / 2
     return log_depth if shrunk == 1 else _carried(log_depth, small, pictures)
-
-
-def as_trained(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
-    """Pictures about as wide as those of the training, and by which whole number they were shrunk."""
-    height, width = pictures.shape[-2:]
-    shrunk = next(
-        n for n in range(max(1, width // _TRAINED_WIDTH), 0, -1) if height % (16 * n) == width % (16 * n) == 0
-    )
-    return (pictures if shrunk == 1 else F.avg_pool2d(pictures, shrunk)), shrunk
 
 
 def _carried(log_depth: torch.Tensor, small: torch.Tensor, pictures: torch.Tensor) -> torch.Tensor:
