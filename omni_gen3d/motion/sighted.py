@@ -162,16 +162,16 @@ def _join(
 ) -> None:
     """Give what was found at a time to the tracks that lead there, or let it begin new ones."""
     recent = [track for track in tracks if time - track[-1][0] <= _MAX_GAP + 1]
-    cost = np.full((len(recent), len(found)), np.inf)
+    # How many cells are explained, and how well: a few cells at an edge take no body's way from it.
+    gain = np.zeros((len(recent), len(found)))
     for i, track in enumerate(recent):
         expected = _expected(track, time)
-        for j, (_, _, said) in enumerate(found):
-            apart = float(_unlike(said, expected))
-            if apart < _SURPRISE_M * (time - track[-1][0]) + _SURPRISE * expected[3:].mean():
-                cost[i, j] = apart
-    # Without a finite choice the solver refuses; far pairs are taken out again.
-    rows, columns = linear_sum_assignment(np.where(np.isfinite(cost), cost, 1e6))
-    taken = {j: i for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if np.isfinite(cost[i, j])}
+        surprise = _SURPRISE_M * (time - track[-1][0]) + _SURPRISE * expected[3:].mean()
+        for j, (_, cells, said) in enumerate(found):
+            share = 1 - float(_unlike(said, expected)) / surprise
+            gain[i, j] = max(share, 0.0) * min(len(cells), len(track[-1][1]))
+    rows, columns = linear_sum_assignment(-gain)
+    taken = {j: i for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if gain[i, j] > 0}
     for j, sight in enumerate(found):
         if j in taken:
             recent[taken[j]].append(sight)
