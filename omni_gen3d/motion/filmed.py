@@ -13,7 +13,7 @@ from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.motion.balls import Ball, find_ball, onto_ball, points_on_ball
 from omni_gen3d.motion.bodies import body_of, moved_onto, part_of, points_of
 from omni_gen3d.motion.carving import carved_hull, stay_within
-from omni_gen3d.motion.embodied import MIN_TIMES, Body, body_under
+from omni_gen3d.motion.embodied import MIN_TIMES, Body, body_under, onto_body
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.limbs import limbs_shown
@@ -40,7 +40,7 @@ def outlined_parts(
             return [], {}
         return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
     body = body_under(outlines, film)
-    part = None if body is None else _sighted(body, seen, name, link, num_times, film, outlines)
+    part = None if body is None else _sighted(body, seen, name, link, num_times, film)
     if part is not None:
         return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
     reference = _seen_best(seen)
@@ -83,19 +83,17 @@ def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, 
 
 
 def _sighted(
-    body: Body, seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
+    body: Body, seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film
 ) -> MovingPart | None:
-    """A body that sightings tell of; None where nothing was seen on it."""
-    own = {time: gaussians for time, gaussians in seen.items() if time in body.to_world}
+    """A body that sightings tell of; None where nothing is seen on it."""
+    own = {time: onto_body(seen[time], body, time, film) for time in body.to_world if time in seen}
+    own = {time: gaussians for time, gaussians in own.items() if len(gaussians) >= _MIN_SEEN}
     if not own:
         return None
     reference = _seen_best(own)
     there = body.to_world[reference]
     onto = {time: there @ np.linalg.inv(matrix) for time, matrix in body.to_world.items()}
-    moved = _as_far({time: own[time] for time in own}, {time: onto[time] for time in own}, reference, film)
-    moved = _within(moved_onto(moved, {time: onto[time] for time in own}), onto, film, outlines)
-    if reference not in moved:
-        return None
+    moved = moved_onto(own, {time: onto[time] for time in own})
     hull = convex_hull(body.corners @ there[:3, :3].T + there[:3, 3])
     return part_of(name, body_of(moved, reference, link), () if hull is None else (hull,), onto, num_times)
 

@@ -15,12 +15,14 @@ from scipy.optimize import linear_sum_assignment
 from omni_gen3d.motion.sightings import Sightings
 
 # A cell shows what moves when that is likelier than not. Fewer cells that agree are no sight of a body, and a body is
-# seen at so many times at least.
-_MOVES, _MIN_CELLS, _MIN_TIMES = 0.5, 4, 3
+# seen at so many times at least, and at this share of those between the first and the last.
+_MOVES, _MIN_CELLS, _MIN_TIMES, _SEEN_SHARE = 0.5, 4, 3, 0.5
 # A cell within more than so many of a body is of it.
 _AROUND = 4.5
 # Cells agree within this share of the mean reach of a body, but at least within that [m].
 _AGREE, _AGREE_M, _SHIFTS = 0.35, 0.08, 3
+# So many of them at most are asked which agrees with most others.
+_SEEDS = 300
 # How far a body may be from where its way led [m], besides this share of its reach; how many times it may be hidden.
 _SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
 # A way is told by so many sights, and is rather slow: as if as much as this [squared times] spoke against moving.
@@ -64,7 +66,7 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
         groups = _agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
         found = [(time, cells[group], np.median(said[tuple(cells[group].T)], axis=0)) for group in groups]
         _join(tracks, time, found)
-    kept = [track for track in tracks if len(track) >= _MIN_TIMES]
+    kept = [t for t in tracks if len(t) >= max(_MIN_TIMES, _SEEN_SHARE * (t[-1][0] - t[0][0] + 1))]
     numbers = np.zeros(sightings.moves.shape, np.int16)
     for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
         for time, cells, _ in track:
@@ -139,9 +141,9 @@ def _agreeing(said: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
     left = np.arange(len(said))
     radius = np.maximum(_AGREE * said[:, 3:].mean(1), _AGREE_M)
     while len(left) >= _MIN_CELLS:
-        apart = np.stack([_unlike(said[left], said[i]) for i in left])
-        seed = int(((apart < radius[left, None]) * moves[left]).sum(1).argmax())
-        middle = said[left[seed]]
+        seeds = left[:: -(-len(left) // _SEEDS)]
+        support = [((_unlike(said[left], said[seed]) < radius[seed]) * moves[left]).sum() for seed in seeds]
+        middle = said[seeds[np.argmax(support)]]
         for _ in range(_SHIFTS):
             near = _unlike(said[left], middle) < max(_AGREE * middle[3:].mean(), _AGREE_M)
             if not near.any():

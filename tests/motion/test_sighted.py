@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
 
 import numpy as np
 import pytest
@@ -14,13 +14,13 @@ from omni_gen3d.geometry import intrinsics_from_fov, look_at
 from omni_gen3d.motion.embodied import Body, body_under
 from omni_gen3d.motion.film import Film, join_films
 from omni_gen3d.motion.joining import with_same_numbers
-from omni_gen3d.motion.scene import dynamic_scene
+from omni_gen3d.motion.scene import assemble_scene, dynamic_scene
 from omni_gen3d.motion.scoring import score_parts
 from omni_gen3d.motion.sighted import SIGHTED, bodies_shown, pixels_shown
 from omni_gen3d.motion.sightings import CELL, DIRECTIONS, Sightings
-from omni_gen3d.motion.split import Split
+from omni_gen3d.motion.split import Split, split_sequence
 from omni_gen3d.render import render
-from omni_gen3d.types import Cameras, Gaussians
+from omni_gen3d.types import Cameras, Gaussians, GaussianSequence
 
 TIMES, HEIGHT, WIDTH = 9, 96, 160
 EYE = np.array([0.0, 0.0, 1.2])
@@ -231,3 +231,18 @@ def test_a_sighted_wagon_is_one_part(moving_world):
     plain = dynamic_scene(world.sequence, world.cameras, film)
     scores = [score_parts(one.parts, [world.truth], EYE).iou for one in (fallen_back, plain)]
     assert len(fallen_back.parts) == 1 and scores[0] > scores[1] - 0.1
+
+
+def test_a_sighted_wagon_is_followed_across_windows(moving_world):
+    """Two windows that share a picture make the one part that the film as a whole makes, to 5 percent."""
+    world, film, sightings = _wagon_world(moving_world, 1.0)
+    splits = []
+    for which in (slice(0, 5), slice(4, None)):
+        window = GaussianSequence(world.sequence.frames[which], world.sequence.frames_per_second)
+        cut = Sightings(*(getattr(sightings, field.name)[which] for field in fields(Sightings)))
+        splits.append(split_sequence(window, world.cameras, film[:, which], sightings=cut))
+    (part,) = assemble_scene(splits, world.sequence.frames_per_second).parts
+    assert part.present.all() and len(part.present) == len(world.sequence.frames)
+    (whole,) = dynamic_scene(world.sequence, world.cameras, film, sightings).parts
+    scores = [score_parts([one], [world.truth], EYE).iou for one in (part, whole)]
+    assert scores[0] == pytest.approx(scores[1], abs=0.05)
