@@ -8,6 +8,7 @@ import numpy as np
 import torch
 from scipy.spatial import ConvexHull, QhullError
 
+from omni_gen3d.mesh.convex import convex_hull
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.forms import about_z, form_of
 from omni_gen3d.motion.sighted import sights_under
@@ -15,8 +16,9 @@ from omni_gen3d.motion.ways import smooth_way
 from omni_gen3d.types import Gaussians
 
 MIN_TIMES = 3
-# What is this close to the floor stands on it; so much air is left between the two [m].
-_STANDS_M, _CLEARANCE_M = 0.08, 0.005
+# What is this close to the floor stands on it, with all corners that are this close to its lowest; so much air is left
+# between the two [m].
+_STANDS_M, _LOW_M, _CLEARANCE_M = 0.08, 0.03, 0.005
 # A body is believed when it covers this share of its outlines at most times, and they that of it, but for where other
 # things that move are: outlines have bays, and what stands still may hide some of it.
 _COVERS, _COVERED = 0.5, 0.25
@@ -38,7 +40,8 @@ class Body:
 
 
 def body_under(outlines: np.ndarray, film: Film) -> Body | None:
-    """The body that is sighted in outlines ``(T, H, W)``, bool; None where none is, or where it does not fill them."""
+    """The body that is sighted in outlines ``(T, H, W)``, bool; None where none is, where it is flat, or where it
+    does not fill them."""
     if film.sightings is None:
         return None
     sights = sights_under(film.sightings, outlines)
@@ -49,19 +52,21 @@ def body_under(outlines: np.ndarray, film: Film) -> Body | None:
     form = form_of(sights)
     matrices = np.tile(np.eye(4), (len(places), 1, 1))
     matrices[:, :3, :3], matrices[:, :3, 3] = about_z(form.turns), places
-    corners = _on_floor(form.corners, float(np.median(places[:, 2])))
+    corners = _on_floor(form.corners, places[:, 2])
+    if convex_hull(corners) is None:
+        return None
     body = Body(corners, dict(zip(sights.times.tolist(), matrices, strict=True)))
     shares = [_shares(body, outlines[time], film, time) for time in body.to_world]
     return body if (np.median(shares, axis=0) >= (_COVERS, _COVERED)).all() else None
 
 
-def _on_floor(corners: np.ndarray, height: float) -> np.ndarray:
-    """Corners of a body in that height, its lowest ones on the floor if they are about there."""
-    lowest = corners[:, 2].min()
-    if abs(height + lowest) > _STANDS_M:
+def _on_floor(corners: np.ndarray, heights: np.ndarray) -> np.ndarray:
+    """Corners of a body in heights ``(S,)``, its lowest ones on the floor if they are about there all the time."""
+    floor, lowest = _CLEARANCE_M - float(np.median(heights)), float(corners[:, 2].min())
+    if abs(lowest - floor) > _STANDS_M or np.ptp(heights) > _STANDS_M:
         return corners
-    low = corners[:, 2] < lowest + _STANDS_M
-    return np.column_stack([corners[:, :2], np.where(low, _CLEARANCE_M - height, corners[:, 2])])
+    low = corners[:, 2] < max(lowest, floor) + _LOW_M
+    return np.column_stack([corners[:, :2], np.where(low, floor, corners[:, 2])])
 
 
 def _shares(body: Body, outline: np.ndarray, film: Film, time: int) -> tuple[float, float]:

@@ -246,3 +246,13 @@ def test_a_sighted_wagon_is_followed_across_windows(moving_world):
     (whole,) = dynamic_scene(world.sequence, world.cameras, film, sightings).parts
     scores = [score_parts([one], [world.truth], EYE).iou for one in (part, whole)]
     assert scores[0] == pytest.approx(scores[1], abs=0.05)
+
+
+def test_what_is_lifted_does_not_stand_on_the_floor_and_what_is_flat_is_no_body():
+    film = _film()
+    places = np.column_stack([np.full(TIMES, 3.0), np.full(TIMES, 0.2), np.linspace(0.2, 0.7, TIMES)])
+    sightings, shown = _sightings(film, [(_UNIT_BOX * 0.36, _poses(places))], noise=0.0)
+    lifted = body_under(shown == 1, Film(film.pictures, film.cameras, shown, sightings))
+    assert lifted is not None and lifted.corners[:, 2].min() == pytest.approx(-0.18, abs=0.01)
+    flat = replace(sightings, supports=np.zeros_like(sightings.supports))
+    assert body_under(shown == 1, Film(film.pictures, film.cameras, shown, flat)) is None
