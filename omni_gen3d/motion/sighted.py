@@ -10,23 +10,15 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.optimize import linear_sum_assignment
 
+from omni_gen3d.motion.gathering import MIN_CELLS, Sight, agreeing, join
 from omni_gen3d.motion.sightings import Sightings
 
-# A cell shows what moves when that is likelier than not. Fewer cells that agree are no sight of a body, and a body is
-# seen at so many times at least, and at this share of those between the first and the last.
-_MOVES, _MIN_CELLS, _MIN_TIMES, _SEEN_SHARE = 0.5, 4, 3, 0.5
+# A cell shows what moves when that is likelier than not. A body is seen at so many times at least, and at this share of
+# those between the first and the last.
+_MOVES, _MIN_TIMES, _SEEN_SHARE = 0.5, 3, 0.5
 # A cell within more than so many of a body is of it.
 _AROUND = 4.5
-# Cells agree within this share of the mean reach of a body, but at least within that [m].
-_AGREE, _AGREE_M, _SHIFTS = 0.35, 0.08, 3
-# So many of them at most are asked which agrees with most others.
-_SEEDS = 300
-# How far a body may be from where its way led [m], besides this share of its reach; how many times it may be hidden.
-_SURPRISE_M, _SURPRISE, _MAX_GAP = 0.1, 0.5, 4
-# A way is told by so many sights, and is rather slow: as if as much as this [squared times] spoke against moving.
-_RECENT, _SLOW = 6, 2.0
 # No time is believed much more or less than others.
 _DOUBTS = (0.5, 4.0)
 # Numbers of sighted bodies begin after this; those of silhouettes are below.
@@ -59,13 +51,13 @@ class Sights:
 
 def bodies_shown(sightings: Sightings) -> np.ndarray:
     """Number of the body that each cell shows, from 1, 0 for none, the one of the most cells first, ``(T, h, w)``."""
-    tracks: list[list[tuple[int, np.ndarray, np.ndarray]]] = []
+    tracks: list[list[Sight]] = []
     for time in range(len(sightings.moves)):
         said = _said(sightings, time)
         cells = np.argwhere(sightings.moves[time] > _MOVES)
-        groups = _agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
+        groups = agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
         found = [(time, cells[group], np.median(said[tuple(cells[group].T)], axis=0)) for group in groups]
-        _join(tracks, time, found)
+        join(tracks, time, found)
     kept = [t for t in tracks if len(t) >= max(_MIN_TIMES, _SEEN_SHARE * (t[-1][0] - t[0][0] + 1))]
     numbers = np.zeros(sightings.moves.shape, np.int16)
     for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
@@ -111,7 +103,7 @@ def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
     times, rows, columns = sightings.moves.shape
     shares = outlines.reshape(times, rows, -1, columns, outlines.shape[2] // columns).mean((2, 4))
     cells = (shares >= 0.5) & (sightings.moves > _MOVES)
-    seen = np.flatnonzero(cells.sum((1, 2)) >= _MIN_CELLS)
+    seen = np.flatnonzero(cells.sum((1, 2)) >= MIN_CELLS)
     said, doubts = [], []
     for time in seen:
         doubt = sightings.doubts[time][cells[time]]
@@ -127,67 +119,3 @@ def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
 def _said(sightings: Sightings, time: int) -> np.ndarray:
     """Middle and supports that each cell tells, ``(h, w, 53)``."""
     return np.concatenate([sightings.centers[time], sightings.supports[time]], axis=-1)
-
-
-def _unlike(said: np.ndarray, other: np.ndarray) -> np.ndarray:
-    """How far two tellings are apart: their middles, and their supports in the mean [m]."""
-    off = (said - other) ** 2
-    return np.sqrt(off[..., :3].sum(-1) + off[..., 3:].mean(-1))
-
-
-def _agreeing(said: np.ndarray, moves: np.ndarray) -> list[np.ndarray]:
-    """Indices of cells that tell of the same body, of all ``(N, 53)``, the most first."""
-    groups: list[np.ndarray] = []
-    left = np.arange(len(said))
-    radius = np.maximum(_AGREE * said[:, 3:].mean(1), _AGREE_M)
-    while len(left) >= _MIN_CELLS:
-        seeds = left[:: -(-len(left) // _SEEDS)]
-        support = [((_unlike(said[left], said[seed]) < radius[seed]) * moves[left]).sum() for seed in seeds]
-        middle = said[seeds[np.argmax(support)]]
-        for _ in range(_SHIFTS):
-            near = _unlike(said[left], middle) < max(_AGREE * middle[3:].mean(), _AGREE_M)
-            if not near.any():
-                break
-            middle = np.median(said[left[near]], axis=0)
-        near = _unlike(said[left], middle) < 1.5 * max(_AGREE * middle[3:].mean(), _AGREE_M)
-        if near.sum() < _MIN_CELLS:
-            break
-        groups.append(left[near])
-        left = left[~near]
-    return groups
-
-
-def _join(
-    tracks: list[list[tuple[int, np.ndarray, np.ndarray]]],
-    time: int,
-    found: list[tuple[int, np.ndarray, np.ndarray]],
-) -> None:
-    """Give what was found at a time to the tracks that lead there, or let it begin new ones."""
-    recent = [track for track in tracks if time - track[-1][0] <= _MAX_GAP + 1]
-    # How many cells are explained, and how well: a few cells at an edge take no body's way from it.
-    gain = np.zeros((len(recent), len(found)))
-    for i, track in enumerate(recent):
-        expected = _expected(track, time)
-        surprise = _SURPRISE_M * (time - track[-1][0]) + _SURPRISE * expected[3:].mean()
-        for j, (_, cells, said) in enumerate(found):
-            share = 1 - float(_unlike(said, expected)) / surprise
-            gain[i, j] = max(share, 0.0) * min(len(cells), len(track[-1][1]))
-    rows, columns = linear_sum_assignment(-gain)
-    taken = {j: i for i, j in zip(rows.tolist(), columns.tolist(), strict=True) if gain[i, j] > 0}
-    for j, sight in enumerate(found):
-        if j in taken:
-            recent[taken[j]].append(sight)
-        else:
-            tracks.append([sight])
-
-
-def _expected(track: list[tuple[int, np.ndarray, np.ndarray]], time: int) -> np.ndarray:
-    """What a track leads one to be told ``(53,)``."""
-    times, _, said = zip(*track[-_RECENT:], strict=True)
-    ago, middles = np.array(times, np.float64) - time, np.stack(said)[:, :3]
-    # A straight way, slow if little is known of it.
-    off = ago - ago.mean()
-    pace = off @ middles / (off @ off + _SLOW)
-    expected = np.median(said, axis=0)
-    expected[:3] = middles.mean(0) - ago.mean() * pace
-    return expected
