@@ -170,4 +170,5 @@ def see_bodies(network: BodyNetwork, film: Film, depth: np.ndarray) -> Sightings
         supports=(answer.supports * z[:, None]).permute(0, 2, 3, 1).numpy(),
         directions=DIRECTIONS @ frames,
         doubts=answer.doubt.numpy(),
+        depth=depth,
     )

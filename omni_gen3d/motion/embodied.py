@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
-import torch
 from scipy.spatial import ConvexHull, QhullError
 
 from omni_gen3d.mesh.convex import convex_hull
@@ -13,7 +12,6 @@ from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.forms import about_z, form_of
 from omni_gen3d.motion.sighted import sights_under
 from omni_gen3d.motion.ways import smooth_way
-from omni_gen3d.types import Gaussians
 
 MIN_TIMES = 3
 # What is this close to the floor stands on it, with all corners that are this close to its lowest; so much air is left
@@ -22,8 +20,6 @@ _STANDS_M, _LOW_M, _CLEARANCE_M = 0.08, 0.03, 0.005
 # A body is believed when it covers this share of its outlines at most times, and they that of it, but for where other
 # things that move are: outlines have bays, and what stands still may hide some of it.
 _COVERS, _COVERED = 0.5, 0.25
-# What is shown at its edge is of it when its ray passes this close [m].
-_BESIDE_M = 0.04
 
 
 @dataclass(frozen=True)
@@ -83,27 +79,3 @@ def _shares(body: Body, outline: np.ndarray, film: Film, time: int) -> tuple[flo
     common = float((drawn & outline).sum())
     free = drawn & (outline | (film.shown[time] == 0))
     return common / max(int(outline.sum()), 1), common / max(int(free.sum()), 1)
-
-
-def onto_body(gaussians: Gaussians, body: Body, time: int, film: Film) -> Gaussians:
-    """Gaussians in the world moved along their rays into a body; those whose rays miss it are left out.
-
-    What they were decoded from, a network's depth, bends thin things towards what lies behind them; then they would
-    leave their places when the body turns.
-    """
-    sides = ConvexHull(body.corners).equations
-    eye = film.cameras.positions[time]
-    to_body = np.linalg.inv(body.to_world[time])
-    origin = to_body[:3, :3] @ eye.double().numpy() + to_body[:3, 3]
-    away = (gaussians.means - eye).double().numpy() @ to_body[:3, :3].T
-    slope, room = away @ sides[:, :3].T, -(sides[:, :3] @ origin + sides[:, 3])
-    reach = room / np.where(np.abs(slope) < 1e-9, 1e-9, slope)
-    enter = np.where(slope < 0, reach, -np.inf).max(1)
-    leave = np.where(slope > 0, reach, np.inf).min(1)
-    factor = np.clip(1.0, enter, leave)
-    # A ray that just misses it goes to where it is nearest.
-    factor = np.where(enter > leave, (enter + leave) / 2, factor)
-    beside = (factor[:, None] * slope - room).max(1)
-    kept = torch.from_numpy(np.flatnonzero((beside < _BESIDE_M) & (factor > 0)))
-    gaussians, scale = gaussians[kept], torch.from_numpy(factor).to(gaussians.means)[kept, None]
-    return replace(gaussians, means=eye + (gaussians.means - eye) * scale, scales=gaussians.scales * scale)

@@ -13,10 +13,11 @@ from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.motion.balls import Ball, find_ball, onto_ball, points_on_ball
 from omni_gen3d.motion.bodies import body_of, moved_onto, part_of, points_of
 from omni_gen3d.motion.carving import carved_hull, stay_within
-from omni_gen3d.motion.embodied import MIN_TIMES, Body, body_under, onto_body
+from omni_gen3d.motion.embodied import MIN_TIMES, Body, body_under
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.limbs import limbs_shown
+from omni_gen3d.motion.painting import painted
 from omni_gen3d.types import Gaussians, MovingPart
 
 # Fewer Gaussians are no sight of a limb.
@@ -26,6 +27,8 @@ _MAX_COLOR_ERROR = 0.13
 # A thing is seen best in the middle of its way, unless more of it is seen elsewhere: all of it against nothing is worth
 # this share of the way.
 _WORTH_OF_SIGHT = 0.5
+# What another time shows of a body is added where nothing is within so many radii.
+_APART = 3.0
 
 
 def outlined_parts(
@@ -40,7 +43,7 @@ def outlined_parts(
             return [], {}
         return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
     body = body_under(outlines, film)
-    part = None if body is None else _sighted(body, seen, name, link, num_times, film)
+    part = None if body is None else _sighted(body, name, num_times, film, outlines)
     if part is not None:
         return [part], {time: np.arange(len(seen[time])) for time in absences(part, seen)}
     reference = _seen_best(seen)
@@ -82,20 +85,23 @@ def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, 
     return part_of(name, body, () if hull is None else (hull,), onto, num_times)
 
 
-def _sighted(
-    body: Body, seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film
-) -> MovingPart | None:
-    """A body that sightings tell of; None where nothing is seen on it."""
-    own = {time: onto_body(seen[time], body, time, film) for time in body.to_world if time in seen}
-    own = {time: gaussians for time, gaussians in own.items() if len(gaussians) >= _MIN_SEEN}
-    if not own:
+def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.ndarray) -> MovingPart | None:
+    """A body that sightings tell of; None where nothing is seen of it."""
+    assert film.shown is not None, "outlines are known"
+    seen = {time: painted(body, outlines, film, time) for time in body.to_world}
+    seen = {time: gaussians for time, gaussians in seen.items() if len(gaussians) >= _MIN_SEEN}
+    if not seen:
         return None
-    reference = _seen_best(own)
+    reference = max(seen, key=lambda time: float(covered_area(seen[time]).sum()))
     there = body.to_world[reference]
     onto = {time: there @ np.linalg.inv(matrix) for time, matrix in body.to_world.items()}
-    moved = moved_onto(own, {time: onto[time] for time in own})
+    # Other things may be before it then.
+    moved = _within(moved_onto(seen, {time: onto[time] for time in seen}), onto, film, film.shown > 0)
+    if reference not in moved:
+        return None
+    look = body_of(moved, reference, _APART * float(seen[reference].scales.median()))
     hull = convex_hull(body.corners @ there[:3, :3].T + there[:3, 3])
-    return part_of(name, body_of(moved, reference, link), () if hull is None else (hull,), onto, num_times)
+    return part_of(name, look, () if hull is None else (hull,), onto, num_times)
 
 
 def _carved(

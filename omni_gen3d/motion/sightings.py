@@ -43,6 +43,7 @@ class Sightings:
         supports: How far it reaches from there along each direction [m], shape ``(T, h, w, 50)``.
         directions: ``DIRECTIONS`` as the camera of each time stands, in the world, shape ``(T, 50, 3)``.
         doubts: How wrong the answer is believed to be, as a share of the distance, shape ``(T, h, w)``.
+        depth: Along z of what the pictures show, which they were told by [m], shape ``(T, H, W)``.
     """
 
     moves: np.ndarray
@@ -50,3 +51,4 @@ class Sightings:
     supports: np.ndarray
     directions: np.ndarray
     doubts: np.ndarray
+    depth: np.ndarray

@@ -73,7 +73,8 @@ def _sightings(
     moves = np.where(shown[:, CELL // 2 :: CELL, CELL // 2 :: CELL] > 0, 0.9, 0.1)
     moves = np.where(rng.uniform(size=moves.shape) < 0.05 * noise, 1 - moves, moves)
     directions = np.tile(DIRECTIONS, (times, 1, 1))
-    return Sightings(moves, centers, supports, directions, np.full(moves.shape, 0.03)), shown
+    depth = np.full(shown.shape, 3.0)
+    return Sightings(moves, centers, supports, directions, np.full(moves.shape, 0.03), depth), shown
 
 
 def _told_by(body: Body) -> np.ndarray:
