@@ -17,6 +17,8 @@ from omni_gen3d.motion.sightings import Sightings
 # A cell shows what moves when that is likelier than not. A body is seen at so many times at least, and at this share of
 # those between the first and the last.
 _MOVES, _MIN_TIMES, _SEEN_SHARE = 0.5, 3, 0.5
+# What a network doubts more is of a kind that it does not know [share of the distance].
+_MAX_DOUBT = 0.06
 # A cell within more than so many of a body is of it.
 _AROUND = 4.5
 # No time is believed much more or less than others.
@@ -58,7 +60,12 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
         groups = agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
         found = [(time, cells[group], np.median(said[tuple(cells[group].T)], axis=0)) for group in groups]
         join(tracks, time, found)
-    kept = [t for t in tracks if len(t) >= max(_MIN_TIMES, _SEEN_SHARE * (t[-1][0] - t[0][0] + 1))]
+    kept = [
+        track
+        for track in tracks
+        if len(track) >= max(_MIN_TIMES, _SEEN_SHARE * (track[-1][0] - track[0][0] + 1))
+        and np.mean(np.concatenate([sightings.doubts[time][tuple(cells.T)] for time, cells, _ in track])) < _MAX_DOUBT
+    ]
     numbers = np.zeros(sightings.moves.shape, np.int16)
     for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
         for time, cells, _ in track:
