@@ -17,8 +17,9 @@ from omni_gen3d.motion.sightings import Sightings
 # A cell shows what moves when that is likelier than not. A body is seen at so many times at least, and at this share of
 # those between the first and the last.
 _MOVES, _MIN_TIMES, _SEEN_SHARE = 0.5, 3, 0.5
-# What a network doubts more is of a kind that it does not know [share of the distance].
-_MAX_DOUBT = 0.06
+# What a network doubts more [share of the distance], or is less sure to see move in the mean, is of a kind that it does
+# not know.
+_MAX_DOUBT, _SURE = 0.06, 0.85
 # A cell within more than so many of a body is of it.
 _AROUND = 4.5
 # No time is believed much more or less than others.
@@ -60,12 +61,7 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
         groups = agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
         found = [(time, cells[group], np.median(said[tuple(cells[group].T)], axis=0)) for group in groups]
         join(tracks, time, found)
-    kept = [
-        track
-        for track in tracks
-        if len(track) >= max(_MIN_TIMES, _SEEN_SHARE * (track[-1][0] - track[0][0] + 1))
-        and np.mean(np.concatenate([sightings.doubts[time][tuple(cells.T)] for time, cells, _ in track])) < _MAX_DOUBT
-    ]
+    kept = [track for track in tracks if _is_known(track, sightings)]
     numbers = np.zeros(sightings.moves.shape, np.int16)
     for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
         for time, cells, _ in track:
@@ -74,6 +70,16 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
             own += 9 * ndimage.uniform_filter(own, 3, mode="constant") > _AROUND
             numbers[time][(own > 0) & (numbers[time] == 0)] = number
     return numbers
+
+
+def _is_known(track: list[Sight], sightings: Sightings) -> bool:
+    """Whether a track is of a kind of body that the network knows, and no glimpse."""
+    seen = track[-1][0] - track[0][0] + 1
+    doubts, moves = (
+        np.mean(np.concatenate([maps[time][tuple(cells.T)] for time, cells, _ in track]))
+        for maps in (sightings.doubts, sightings.moves)
+    )
+    return len(track) >= max(_MIN_TIMES, _SEEN_SHARE * seen) and doubts < _MAX_DOUBT and moves > _SURE
 
 
 def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
