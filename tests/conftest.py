@@ -414,11 +414,12 @@ def random_tokenizer() -> Callable[..., AutoencoderKLCosmos]:
 
 @pytest.fixture(scope="session")
 def toy_weights(tmp_path_factory: pytest.TempPathFactory, random_tokenizer: Callable[..., AutoencoderKLCosmos]) -> Path:
-    """A folder with random networks of the four classes, as small as they come; latents of two frames."""
+    """A folder with random networks of the five classes, as small as they come; latents of two frames."""
     from diffusers import CosmosTransformer3DModel
 
     from omni_gen3d.checkpoints import save_network
     from omni_gen3d.decoder.mini import MiniDecoder
+    from omni_gen3d.motion.body_network import BodyNetwork
     from omni_gen3d.video.depth import DepthNetwork
     from omni_gen3d.video.diffusion import INPUT_CHANNELS
 
@@ -442,7 +443,8 @@ def toy_weights(tmp_path_factory: pytest.TempPathFactory, random_tokenizer: Call
     )
     depth = DepthNetwork(channels=(32, 32, 32, 32), num_attention_layers=1)
     decoder = MiniDecoder(channels=32, token_channels=64, num_layers=1, latent_frames=2, token_rows=1, token_columns=2)
-    networks = {"tokenizer": tokenizer, "depth": depth, "diffusion": diffusion, "decoder": decoder}
+    bodies = BodyNetwork(channels=(8, 8, 8, 32), num_attention_layers=1)
+    networks = {"tokenizer": tokenizer, "depth": depth, "diffusion": diffusion, "decoder": decoder, "bodies": bodies}
     for name, network in networks.items():
         save_network(network, folder / name, "float16")
     return folder

@@ -217,7 +217,7 @@ def test_digest_changes_with_a_byte(network, tmp_path):
 
 
 def test_shipped_weights_load_and_fit_the_budget():
-    """The four shipped networks load; together they take at most 40 MB, no file more than 15 MiB."""
+    """The five shipped networks load; together they take at most 40 MB, no file more than 15 MiB."""
     for name, (kind, _) in NETWORKS.items():
         weights = load_network(kind, PACKAGED_WEIGHTS / name).state_dict()
         assert all(bool(value.isfinite().all()) for value in weights.values()), name

@@ -62,8 +62,9 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
     film = join_films(films) if len(films) == len(windows) else None
     link = link_length(moving)
     parts: list[MovingPart] = []
-    rest = [torch.zeros(len(frame), dtype=torch.bool) for frame in moving]
-    for track in find_tracks(moving, things):
+    tracks = find_tracks(moving, things)
+    rest = _untracked(tracks, moving, things)
+    for track in tracks:
         left = track.members
         if len(parts) + MAX_LIMBS <= MAX_PARTS:
             name = f"part_{len(parts):02}"
@@ -71,7 +72,6 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
             parts += found
         for time, which in left.items():
             rest[time][torch.from_numpy(which)] = True
-    # Crumbs, which no track took, are noise of the decoder and dropped.
     residual = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(moving, rest, strict=True))
     # A camera that walks has seen behind what moves; one that stands has not.
     if camera_moves:
@@ -85,6 +85,17 @@ def assemble_scene(windows: Sequence[Split], frames_per_second: float, *, camera
         frames_per_second=frames_per_second,
         num_frames=len(moving),
     )
+
+
+def _untracked(
+    tracks: Sequence[Track], moving: Sequence[Gaussians], things: Sequence[np.ndarray] | None
+) -> list[torch.Tensor]:
+    """Which Gaussians no track took and the film shows, by time, ``(N,)``, bool; other crumbs are a decoder's noise."""
+    left = [np.zeros(len(frame), np.bool_) for frame in moving] if things is None else [which > 0 for which in things]
+    for track in tracks:
+        for time, members in track.members.items():
+            left[time][members] = False
+    return [torch.from_numpy(which) for which in left]
 
 
 def _outlines(track: Track, things: Sequence[np.ndarray] | None, film: Film | None) -> np.ndarray | None:

@@ -1,4 +1,4 @@
-"""The training loop that the four networks share: a budget in minutes, a schedule over it, checkpoints and a log.
+"""The training loop that the networks share: a budget in minutes, a schedule over it, checkpoints and a log.
 
 Started by ``torchrun`` it trains data-parallel on every GPU of the host: each process makes its own data, gradients
 are averaged, and all processes read the clock of the first.

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from omni_gen3d.cli import app
 from omni_gen3d.training import evaluation
+from omni_gen3d.training.shipping import NETWORKS
 
 
 def invoke(*arguments: str | Path | int):
@@ -103,6 +104,6 @@ def test_networks_are_shipped(toy_weights: Path, tmp_path: Path) -> None:
     """One line of bytes for each; a folder without networks is refused."""
     result = invoke("train", "ship", toy_weights, "--out", tmp_path / "shipped")
     assert result.exit_code == 0
-    assert [line.split(":")[0] for line in result.stdout.splitlines()] == ["tokenizer", "depth", "diffusion", "decoder"]
+    assert [line.split(":")[0] for line in result.stdout.splitlines()] == list(NETWORKS)
     result = invoke("train", "ship", tmp_path, "--out", tmp_path / "none")
     assert result.exit_code == 2 and "holds none of" in result.stderr
