@@ -134,6 +134,15 @@ def test_two_boxes_on_a_belt_stay_two():
         assert (numbers == name)[true == number].mean() > 0.95
 
 
+@pytest.mark.parametrize("change", [{"doubts": 3.0}, {"moves": 0.8}])
+def test_what_the_network_does_not_know_is_no_body(change: dict[str, float]) -> None:
+    """Cells that agree in all but are doubted, or not quite sure to move, leave a thing to its silhouette."""
+    sightings, _ = _sightings(_film(), _two_boxes())
+    assert bodies_shown(sightings).any()
+    ((name, factor),) = change.items()
+    assert not bodies_shown(replace(sightings, **{name: factor * getattr(sightings, name)})).any()
+
+
 def test_what_reaches_equally_far_everywhere_is_a_ball():
     """Of 25 cm, to 2 cm, that does not turn."""
     rng = np.random.default_rng(0)
