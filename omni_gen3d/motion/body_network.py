@@ -167,7 +167,7 @@ def see_bodies(network: BodyNetwork, film: Film, depth: np.ndarray) -> Sightings
     return Sightings(
         moves=answer.moves.sigmoid().numpy(),
         centers=centers.numpy(),
-        supports=(answer.supports * z[:, None]).permute(0, 2, 3, 1).numpy(),
+        supports=(answer.supports * z[:, None]).permute(0, 2, 3, 1).float().numpy(),
         directions=DIRECTIONS @ frames,
         doubts=answer.doubt.numpy(),
         depth=depth,

@@ -21,7 +21,7 @@ from omni_gen3d.motion.body_network import (
     seen_by,
 )
 from omni_gen3d.motion.sightings import DIRECTIONS
-from omni_gen3d.training.clips import Pool, to_bytes
+from omni_gen3d.training.clips import Clips, Pool, to_bytes
 from omni_gen3d.training.loop import Host, TrainingConfig, fit
 from omni_gen3d.training.movers import LINKS, MOVER_PARTS, mover_tables
 from omni_gen3d.training.moving import FIRST_MOVING_BOX, MovingClips, MovingViews, render_times, sample_moving_views
@@ -36,7 +36,7 @@ _VIEWS_PER_CHUNK, _VALIDATION_VIEWS = 24, 48
 _FILL_SHARE = 0.12
 _REFRESH_STEPS = 4
 # Every film is seen at so many times, apart by one of these numbers of frames.
-_TIMES, _STEPS = 4, (3, 4)
+_TIMES, _STEPS, _NUM_FRAMES = 4, (3, 4), 17
 # How far the floor that is found is from level [rad], and its height from that of its pixels, as a share.
 _TILT, _HEIGHT_ERROR = 0.015, 0.03
 # True floor is no higher than this [m].
@@ -61,53 +61,54 @@ class Bodies(NamedTuple):
 
 def bodies_in(moving: MovingViews, filmed: MovingClips, times: torch.Tensor, directions: torch.Tensor) -> Bodies:
     """The truth about films at frame indices ``times (B, T)``, for directions ``(B, 50, 3)`` in the world."""
-    tables = mover_tables(times.device)
-    kind = moving.mover.clamp(min=0)
-    link = tables.link[kind]
-    # What slides on a belt touches nothing; the boxes of any other link are one.
-    alone = link == LINKS.index("belt")
-    index = torch.arange(MOVER_PARTS, device=times.device)
-    first = ((link[:, :, None] == link[:, None, :]) & ~alone[:, None, :]).float().argmax(-1)
-    first = torch.where(alone, index, first)
-    used = moving.part_moves[:, :MOVER_PARTS]
-
-    count, num_times = times.shape
-    row = torch.arange(count, device=times.device)[:, None]
-    pose = moving.pose[row, times]
-    half = moving.part_half[:, None].expand(-1, num_times, -1, -1)
-    cos, sin, zero = pose[..., 0].cos(), pose[..., 0].sin(), torch.zeros_like(pose[..., 0])
-    one = zero + 1
-    axes = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
-    member = (first[:, :, None] == index) & used[:, :, None]  # (B, P, G)
-    mask = member[:, None, :, :, None]
-
-    def over_members(values: torch.Tensor) -> torch.Tensor:
-        """The largest of values ``(B, T, P, n)`` over each body's boxes, ``(B, T, G, n)``."""
-        return torch.where(mask, values[:, :, :, None], -torch.inf).amax(2)
-
-    # All boxes of a body are parallel: the axes of its first one are its own.
-    along = (axes @ pose[..., 1:, None])[..., 0]
-    high, low = over_members(along + half), -over_members(half - along)
-    middle = (high + low) / 2
-    center = (axes.transpose(-1, -2) @ middle[..., None])[..., 0]
-
-    to_box = torch.einsum("bkj,btpij->btpki", directions, axes)
-    reach = (to_box.abs() * half[..., None, :]).sum(-1) + torch.einsum("bkj,btpj->btpk", directions, pose[..., 1:])
-    supports = over_members(reach) - torch.einsum("bkj,btgj->btgk", directions, center)
-
-    ball = moving.ball_center[row, times][:, :, None]
-    center = torch.cat([center, ball], 2)
+    first = _first_boxes(moving)
+    center, supports = _boxes_together(moving, first, times, directions)
+    num_times, row = times.shape[1], torch.arange(len(times), device=times.device)[:, None]
+    center = torch.cat([center, moving.ball_center[row, times][:, :, None]], 2)
     radius = moving.views.worlds.solids.ball_radius[:, None, None, None].expand(-1, num_times, -1, len(DIRECTIONS))
-    supports = torch.cat([supports, radius], 2)
     world_to_camera = torch.linalg.inv(moving.views.camera_to_world)[:, None, None]
     center = (world_to_camera[..., :3, :3] @ center[..., None])[..., 0] + world_to_camera[..., :3, 3]
 
     primitive = at_cells(filmed.primitive).long()
     part = torch.where(primitive == BALL, MOVER_PARTS, primitive - FIRST_MOVING_BOX).clamp(0, MOVER_PARTS)
     to_body = F.pad(first, (0, 1), value=MOVER_PARTS)[:, None].expand(-1, num_times, -1)
-    number = to_body.gather(2, part.flatten(2)).view_as(part)
-    number = torch.where(at_cells(filmed.moving), number, -1)
-    return Bodies(number.to(torch.int8), center.nan_to_num(0, 0, 0), supports.nan_to_num(0, 0, 0))
+    number = torch.where(at_cells(filmed.moving), to_body.gather(2, part.flatten(2)).view_as(part), -1)
+    return Bodies(number.to(torch.int8), center, torch.cat([supports, radius], 2))
+
+
+def _first_boxes(moving: MovingViews) -> torch.Tensor:
+    """Of each moving box the first one of its body, ``(B, P)``: the boxes of a link are one, but those on a belt."""
+    link = mover_tables(moving.mover.device).link[moving.mover.clamp(min=0)]
+    alone = link == LINKS.index("belt")
+    first = ((link[:, :, None] == link[:, None, :]) & ~alone[:, None, :]).float().argmax(-1)
+    return torch.where(alone, torch.arange(MOVER_PARTS, device=link.device), first)
+
+
+def _boxes_together(
+    moving: MovingViews, first: torch.Tensor, times: torch.Tensor, directions: torch.Tensor
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Middles ``(B, T, P, 3)`` and supports ``(B, T, P, 50)`` of the bodies, in the world, under their first boxes'
+    numbers; zero elsewhere."""
+    count, num_times = times.shape
+    pose = moving.pose[torch.arange(count, device=times.device)[:, None], times]
+    half = moving.part_half[:, None].expand(-1, num_times, -1, -1)
+    cos, sin, zero = pose[..., 0].cos(), pose[..., 0].sin(), torch.zeros_like(pose[..., 0])
+    axes = torch.stack([cos, sin, zero, -sin, cos, zero, zero, zero, zero + 1], -1).unflatten(-1, (3, 3))
+    numbers = torch.arange(MOVER_PARTS, device=times.device)
+    member = (first[:, :, None] == numbers) & moving.part_moves[:, :MOVER_PARTS, None]
+
+    def farthest(values: torch.Tensor) -> torch.Tensor:
+        """The largest of values ``(B, T, P, n)`` over each body's boxes, ``(B, T, P, n)``."""
+        return torch.where(member[:, None, ..., None], values[:, :, :, None], -torch.inf).amax(2)
+
+    # All boxes of a body are parallel: the axes of its first one are its own.
+    along = (axes @ pose[..., 1:, None])[..., 0]
+    middle = (farthest(along + half) - farthest(half - along)) / 2
+    center = (axes.transpose(-1, -2) @ middle[..., None])[..., 0]
+    to_box = torch.einsum("bkj,btpij->btpki", directions, axes)
+    reach = (to_box.abs() * half[..., None, :]).sum(-1) + torch.einsum("bkj,btpj->btpk", directions, pose[..., 1:])
+    supports = farthest(reach) - torch.einsum("bkj,btpj->btpk", directions, center)
+    return center.nan_to_num(0, 0, 0), supports.nan_to_num(0, 0, 0)
 
 
 @dataclass(frozen=True)
@@ -127,39 +128,23 @@ class _Shoot:
             return torch.rand(count, *shape, generator=generator, device=device)
 
         steps = torch.tensor(_STEPS, device=device)[(uniform() * len(_STEPS)).long()]
-        latest = 16 - (_TIMES - 1) * steps
-        begin = (uniform() * (latest + 1)).long()
+        begin = (uniform() * (_NUM_FRAMES - (_TIMES - 1) * steps)).long()
         times = begin[:, None] + steps[:, None] * torch.arange(_TIMES, device=device)
-        views = sample_moving_views(count, self.width, self.height, 17, generator)
-        here = torch.eye(4, device=device).repeat(count, _TIMES, 1, 1)
-        filmed = render_times(views, here, times, *size)
+        views = sample_moving_views(count, self.width, self.height, _NUM_FRAMES, generator)
+        filmed = render_times(views, torch.eye(4, device=device).repeat(count, _TIMES, 1, 1), times, *size)
         clips = filmed.clips
         frames = clips.rgb * 2 - 1
         with torch.autocast(device.type, torch.bfloat16, enabled=device.type == "cuda"):
             log_depth = estimate_film_log_depth(self.depth, frames, clips.intrinsics)
         estimate = steady_depth(frames, log_depth.float())
 
-        pose = views.views.camera_to_world
-        ahead = F.normalize(pose[:, :2, 2], dim=-1)
-        zero, one = torch.zeros_like(ahead[:, 0]), torch.ones_like(ahead[:, 0])
-        level = torch.stack([ahead[:, 0], ahead[:, 1], zero, -ahead[:, 1], ahead[:, 0], zero, zero, zero, one], -1)
-        tilt = _TILT * torch.randn(count, 2, generator=generator, device=device)
-        skew = torch.stack([zero, zero, tilt[:, 0], zero, zero, tilt[:, 1], -tilt[:, 0], -tilt[:, 1], zero], -1)
-        level = torch.linalg.matrix_exp(skew.unflatten(-1, (3, 3))) @ level.unflatten(-1, (3, 3))
-        to_level = level @ pose[:, :3, :3]
-        directions = torch.tensor(DIRECTIONS, dtype=torch.float32, device=device) @ level
-
-        rays = pixel_rays(clips.intrinsics, *size)
+        level = _nearly_level(views.views.camera_to_world, generator)
+        to_level = level @ views.views.camera_to_world[:, :3, :3]
         still = ~filmed.moving.any(1)
         ratio = torch.where(still, estimate[:, 0] / clips.depth[:, 0], torch.nan).flatten(1).nanmedian(-1).values
         scale = ratio.nan_to_num(1.0)
-        rise = torch.einsum("bhwj,bj->bhw", rays, pose[:, 2, :3])
-        true_z = pose[:, 2, 3, None, None] + rise * clips.depth[:, 0]
-        fall = torch.einsum("bhwj,bj->bhw", rays, to_level[:, 2]) * estimate[:, 0]
-        below = torch.where((true_z < _FLOOR_M) & still, -fall, torch.nan).flatten(1).nanmedian(-1).values
-        below = torch.where(below.isnan(), scale * pose[:, 2, 3], below)
-        below = below * (1 + _HEIGHT_ERROR * torch.randn(count, generator=generator, device=device))
-
+        height = _height_seen(views, clips, estimate[:, 0], still, to_level[:, 2], scale)
+        directions = torch.tensor(DIRECTIONS, dtype=torch.float32, device=device) @ level
         bodies = bodies_in(views, filmed, times, directions)
         return {
             "rgb": to_bytes(clips.rgb.transpose(1, 2)),
@@ -169,8 +154,31 @@ class _Shoot:
             "supports": (bodies.supports * scale[:, None, None, None]).half(),
             "to_level": to_level,
             "intrinsics": clips.intrinsics,
-            "camera_height": below,
+            "camera_height": height * (1 + _HEIGHT_ERROR * torch.randn(count, generator=generator, device=device)),
         }
+
+
+def _nearly_level(camera_to_world: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
+    """Frames ahead, left and up in the world, in rows ``(B, 3, 3)``, as level as a floor is found."""
+    ahead = F.normalize(camera_to_world[:, :2, 2], dim=-1)
+    zero, one = torch.zeros_like(ahead[:, 0]), torch.ones_like(ahead[:, 0])
+    level = torch.stack([ahead[:, 0], ahead[:, 1], zero, -ahead[:, 1], ahead[:, 0], zero, zero, zero, one], -1)
+    roll, pitch = (_TILT * torch.randn(2, len(ahead), generator=generator, device=ahead.device)).unbind()
+    skew = torch.stack([zero, zero, roll, zero, zero, pitch, -roll, -pitch, zero], -1)
+    return torch.linalg.matrix_exp(skew.unflatten(-1, (3, 3))) @ level.unflatten(-1, (3, 3))
+
+
+def _height_seen(
+    views: MovingViews, clips: Clips, estimate: torch.Tensor, still: torch.Tensor, up: torch.Tensor, scale: torch.Tensor
+) -> torch.Tensor:
+    """Of the camera over the floor as the estimated depth shows it, ``(B,)``; the true one in that scale where no floor
+    is seen."""
+    rays, pose = pixel_rays(clips.intrinsics, *still.shape[1:]), views.views.camera_to_world
+    true_height = pose[:, 2, 3, None, None] + torch.einsum("bhwj,bj->bhw", rays, pose[:, 2, :3]) * clips.depth[:, 0]
+    below = -torch.einsum("bhwj,bj->bhw", rays, up) * estimate
+    floor = (true_height < _FLOOR_M) & still
+    height = torch.where(floor, below, torch.nan).flatten(1).nanmedian(-1).values
+    return torch.where(height.isnan(), scale * pose[:, 2, 3], height)
 
 
 class _Batch(NamedTuple):
