@@ -1,4 +1,5 @@
-"""What the project's own networks share: the two blocks that they are built from, and the size of what they look at."""
+"""What the project's own networks share: the blocks and the U-Net that they are built from, and the size
+of what they look at."""
 
 from __future__ import annotations
 
@@ -48,3 +49,30 @@ def as_trained(pictures: torch.Tensor) -> tuple[torch.Tensor, int]:
         n for n in range(max(1, width // _TRAINED_WIDTH), 0, -1) if height % (16 * n) == width % (16 * n) == 0
     )
     return (pictures if shrunk == 1 else F.avg_pool2d(pictures, shrunk)), shrunk
+
+
+def descend(
+    x: torch.Tensor, encode: nn.ModuleList, down: nn.ModuleList, attention: nn.ModuleList
+) -> tuple[torch.Tensor, torch.Size, list[torch.Tensor]]:
+    """Down a U-Net and through the self-attention at its bottom: tokens ``(B, N, C)``, the height and width that they
+    have together, and what is handed across at each level above, the finest first."""
+    skips = []
+    for i, block in enumerate(encode):
+        x = block(x)
+        if i < len(down):
+            skips.append(x)
+            x = down[i](x)
+    tokens = x.flatten(2).transpose(1, 2)
+    for block in attention:
+        tokens = block(tokens)
+    return tokens, x.shape[-2:], skips
+
+
+def ascend(
+    tokens: torch.Tensor, size: torch.Size, up: nn.ModuleList, decode: nn.ModuleList, skips: list[torch.Tensor]
+) -> torch.Tensor:
+    """Up again, to the level of the first of ``skips``, ``(B, C, H, W)``."""
+    x = tokens.transpose(1, 2).unflatten(2, tuple(size))
+    for widen, block, skip in zip(reversed(up), reversed(decode), reversed(skips), strict=True):
+        x = block(skip + F.pixel_shuffle(widen(x), 2))
+    return x

@@ -14,7 +14,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from omni_gen3d.geometry import pixel_rays
-from omni_gen3d.layers import ResidualBlock, TransformerBlock, as_trained
+from omni_gen3d.layers import ResidualBlock, TransformerBlock, as_trained, ascend, descend
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.sightings import CELL, DIRECTIONS, MIRRORED, Sightings
 
@@ -63,19 +63,8 @@ class BodyNetwork(ModelMixin, ConfigMixin):
     def forward(self, seen: torch.Tensor) -> Answer:
         """Answer for ``seen_by`` the network, shape ``(B, 14, H, W)``, sides divisible by 16."""
         x = self.stem(F.pixel_unshuffle(seen, 2))
-        skips = []
-        for i, block in enumerate(self.encode):
-            x = block(x)
-            if i < len(self.down):
-                skips.append(x)
-                x = self.down[i](x)
-        height, width = x.shape[-2:]
-        tokens = x.flatten(2).transpose(1, 2)
-        for block in self.attention:
-            tokens = block(tokens)
-        x = tokens.transpose(1, 2).unflatten(2, (height, width))
-        for up, block, skip in zip(reversed(self.up), reversed(self.decode), reversed(skips[1:]), strict=True):
-            x = block(skip + F.pixel_shuffle(up(x), 2))
+        tokens, size, skips = descend(x, self.encode, self.down, self.attention)
+        x = ascend(tokens, size, self.up, self.decode, skips[1:])
         maps = self.head(F.silu(self.refine(x))).float()
         moves, offset, doubt, supports = maps.split([1, 3, 1, len(DIRECTIONS)], 1)
         return Answer(moves[:, 0], 0.1 * offset, 0.1 * supports, 0.1 * F.softplus(doubt[:, 0]))

@@ -11,7 +11,7 @@ from diffusers.configuration_utils import register_to_config
 from torch import nn
 
 from omni_gen3d.geometry import intrinsics_from_fov, pixel_rays
-from omni_gen3d.layers import ResidualBlock, TransformerBlock, as_trained
+from omni_gen3d.layers import ResidualBlock, TransformerBlock, as_trained, ascend, descend
 from omni_gen3d.video.cache3d import warp
 
 MIN_DEPTH_M, MAX_DEPTH_M = 0.2, 30.0
@@ -64,20 +64,9 @@ class DepthNetwork(ModelMixin, ConfigMixin):
         """The candidates for log depth and the logits of their probabilities, both ``(B, num_modes, H, W)``, and the
         tangent; see ``forward``."""
         x = self.stem(F.pixel_unshuffle(torch.cat([image, rays], dim=1), 2))
-        skips = []
-        for i, block in enumerate(self.encode):
-            x = block(x)
-            if i < len(self.down):
-                skips.append(x)
-                x = self.down[i](x)
-        height, width = x.shape[-2:]
-        tokens = x.flatten(2).transpose(1, 2)
-        for block in self.attention:
-            tokens = block(tokens)
+        tokens, size, skips = descend(x, self.encode, self.down, self.attention)
         tangent = F.softplus(self.fov_head(tokens.mean(1)))[:, 0]
-        x = tokens.transpose(1, 2).unflatten(2, (height, width))
-        for up, block, skip in zip(reversed(self.up), reversed(self.decode), reversed(skips), strict=True):
-            x = block(skip + F.pixel_shuffle(up(x), 2))
+        x = ascend(tokens, size, self.up, self.decode, skips)
         maps = F.pixel_shuffle(self.depth_head(F.silu(x)), 2).float()
         candidates, logits = maps.split([self.num_modes, self.num_modes - 1], 1)
         # The logit of the first candidate is zero.
