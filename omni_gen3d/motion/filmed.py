@@ -29,6 +29,8 @@ _MAX_COLOR_ERROR = 0.13
 _WORTH_OF_SIGHT = 0.5
 # What another time shows of a body is added where nothing is within so many radii.
 _APART = 3.0
+# So many times, all along a way, show what a body looks like.
+_LOOKS = 17
 
 
 def outlined_parts(
@@ -88,15 +90,18 @@ def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, 
 def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.ndarray) -> MovingPart | None:
     """A body that sightings tell of; None where nothing is seen of it."""
     assert film.shown is not None, "outlines are known"
-    seen = {time: painted(body, outlines, film, time) for time in body.to_world}
+    times = sorted(body.to_world)
+    shown = [times[i] for i in np.unique(np.linspace(0, len(times) - 1, _LOOKS).round().astype(int))]
+    seen = {time: painted(body, outlines, film, time) for time in shown}
     seen = {time: gaussians for time, gaussians in seen.items() if len(gaussians) >= _MIN_SEEN}
     if not seen:
         return None
     reference = max(seen, key=lambda time: float(covered_area(seen[time]).sum()))
     there = body.to_world[reference]
-    onto = {time: there @ np.linalg.inv(matrix) for time, matrix in body.to_world.items()}
+    onto = {time: there @ np.linalg.inv(body.to_world[time]) for time in times}
+    looked = {time: onto[time] for time in seen}
     # Other things may be before it then.
-    moved = _within(moved_onto(seen, {time: onto[time] for time in seen}), onto, film, film.shown > 0)
+    moved = _within(moved_onto(seen, looked), looked, film, film.shown > 0)
     if reference not in moved:
         return None
     look = body_of(moved, reference, _APART * float(seen[reference].scales.median()))
