@@ -76,7 +76,7 @@ def _is_known(track: list[Sight], sightings: Sightings) -> bool:
     """Whether a track is of a kind of body that the network knows, and no glimpse."""
     seen = track[-1][0] - track[0][0] + 1
     doubts, moves = (
-        np.mean(np.concatenate([maps[time][tuple(cells.T)] for time, cells, _ in track]))
+        float(np.mean(np.concatenate([maps[time][tuple(cells.T)] for time, cells, _ in track])))
         for maps in (sightings.doubts, sightings.moves)
     )
     return len(track) >= max(_MIN_TIMES, _SEEN_SHARE * seen) and doubts < _MAX_DOUBT and moves > _SURE
