@@ -19,7 +19,7 @@ from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.sightings import CELL, DIRECTIONS, MIRRORED, Sightings
 
 # The other pictures that it sees were taken so many times before and after.
-NEIGHBOUR_STEPS = 4
+_NEIGHBOUR_STEPS = 4
 _INPUTS = 3 * 3 + 1 + 3 + 1
 _HEAD_DIM = 32
 # The channel of what is seen that tells how far to the left a ray goes.
@@ -90,10 +90,12 @@ def at_cells(maps: torch.Tensor) -> torch.Tensor:
     return maps[..., CELL // 2 :: CELL, CELL // 2 :: CELL]
 
 
-def heading_frame(camera_to_world: np.ndarray) -> np.ndarray:
-    """Unit vectors ahead along the floor, to the left and up in the world, in rows, of an upright camera ``(4, 4)``."""
-    ahead = camera_to_world[:2, 2] / max(float(np.linalg.norm(camera_to_world[:2, 2])), 1e-9)
-    return np.array([[ahead[0], ahead[1], 0.0], [-ahead[1], ahead[0], 0.0], [0.0, 0.0, 1.0]])
+def heading_frames(camera_to_world: torch.Tensor) -> torch.Tensor:
+    """Unit vectors ahead along the floor, to the left and up in the world, in rows ``(B, 3, 3)``, of upright cameras
+    ``(B, 4, 4)``."""
+    x, y = F.normalize(camera_to_world[:, :2, 2], dim=-1).unbind(-1)
+    zero, one = torch.zeros_like(x), torch.ones_like(x)
+    return torch.stack([x, y, zero, -y, x, zero, zero, zero, one], -1).unflatten(-1, (3, 3))
 
 
 def mirrored_view(seen: torch.Tensor) -> torch.Tensor:
@@ -133,17 +135,16 @@ def see_bodies(network: BodyNetwork, film: Film, depth: np.ndarray) -> Sightings
     """
     device = next(network.parameters()).device
     times = len(film)
-    matrices = np.linalg.inv(film.cameras.world_to_camera.double().numpy())
-    frames = np.stack([heading_frame(matrix) for matrix in matrices])
+    to_world = torch.linalg.inv(film.cameras.world_to_camera.double())
+    frames = heading_frames(to_world)
     pictures, shrunk = as_trained(torch.from_numpy(film.pictures).permute(0, 3, 1, 2))
     log_depth = F.avg_pool2d(torch.from_numpy(depth).float().log()[:, None], shrunk)[:, 0]
     lens = film.cameras.intrinsics.double()
     own = pixel_rays(torch.cat([lens[:, :2] / shrunk, lens[:, 2:]], 1), *log_depth.shape[1:])
-    to_level = torch.from_numpy(frames @ matrices[:, :3, :3])
-    rays = torch.einsum("tij,thwj->tihw", to_level, own)
+    rays = torch.einsum("tij,thwj->tihw", frames @ to_world[:, :3, :3], own)
     order = torch.arange(times)
-    around = torch.stack([order, order - NEIGHBOUR_STEPS, order + NEIGHBOUR_STEPS], 1).clamp(0, times - 1)
-    seen = seen_by(pictures[around], log_depth, rays.float(), torch.from_numpy(matrices[:, 2, 3]).float())
+    around = torch.stack([order, order - _NEIGHBOUR_STEPS, order + _NEIGHBOUR_STEPS], 1).clamp(0, times - 1)
+    seen = seen_by(pictures[around], log_depth, rays.float(), to_world[:, 2, 3].float())
     answers = [_both_ways(network, part.to(device)) for part in seen.split(8)]
     answer = Answer(*(torch.cat(parts).cpu().double() for parts in zip(*answers, strict=True)))
 
@@ -151,13 +152,12 @@ def see_bodies(network: BodyNetwork, film: Film, depth: np.ndarray) -> Sightings
     away = z * answer.offset[:, 2].exp()
     tangents = at_cells(own.permute(0, 3, 1, 2))[:, :2] + answer.offset[:, :2]
     local = torch.cat([tangents * away[:, None], away[:, None]], 1)
-    to_world = torch.from_numpy(matrices)
     centers = torch.einsum("tij,tjhw->thwi", to_world[:, :3, :3], local) + to_world[:, None, None, :3, 3]
     return Sightings(
         moves=answer.moves.sigmoid().numpy(),
         centers=centers.numpy(),
         supports=(answer.supports * z[:, None]).permute(0, 2, 3, 1).float().numpy(),
-        directions=DIRECTIONS @ frames,
+        directions=DIRECTIONS @ frames.numpy(),
         doubts=answer.doubt.numpy(),
         depth=depth,
     )

@@ -10,10 +10,9 @@ from scipy.spatial import ConvexHull, QhullError
 from omni_gen3d.mesh.convex import convex_hull
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.forms import about_z, form_of
-from omni_gen3d.motion.sighted import sights_under
+from omni_gen3d.motion.sighted import MIN_TIMES, sights_under
 from omni_gen3d.motion.ways import smooth_way
 
-MIN_TIMES = 3
 # What is this close to the floor stands on it, with all corners that are this close to its lowest; so much air is left
 # between the two [m].
 _STANDS_M, _LOW_M, _CLEARANCE_M = 0.08, 0.03, 0.005

@@ -13,11 +13,12 @@ from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.motion.balls import Ball, find_ball, onto_ball, points_on_ball
 from omni_gen3d.motion.bodies import body_of, moved_onto, part_of, points_of
 from omni_gen3d.motion.carving import carved_hull, stay_within
-from omni_gen3d.motion.embodied import MIN_TIMES, Body, body_under
+from omni_gen3d.motion.embodied import Body, body_under
 from omni_gen3d.motion.film import Film
 from omni_gen3d.motion.following import follow
 from omni_gen3d.motion.limbs import limbs_shown
 from omni_gen3d.motion.painting import painted
+from omni_gen3d.motion.sighted import MIN_TIMES
 from omni_gen3d.types import Gaussians, MovingPart
 
 # Fewer Gaussians are no sight of a limb.

@@ -11,9 +11,10 @@ from omni_gen3d.geometry import sh_dc_to_rgb
 from omni_gen3d.mesh.sampling import covered_area
 from omni_gen3d.motion.bodies import body_of, moved_onto, part_of
 from omni_gen3d.motion.film import Film
-from omni_gen3d.motion.filmed import MIN_TIMES, absences, onto_by_pictures, outlined_parts
+from omni_gen3d.motion.filmed import absences, onto_by_pictures, outlined_parts
 from omni_gen3d.motion.hulls import collider_hulls
 from omni_gen3d.motion.registration import Freedom, Model, Registration
+from omni_gen3d.motion.sighted import MIN_TIMES
 from omni_gen3d.motion.tracks import Track
 from omni_gen3d.types import Gaussians, MovingPart
 

@@ -16,7 +16,7 @@ from omni_gen3d.motion.sightings import Sightings
 
 # A cell shows what moves when that is likelier than not. A body is seen at so many times at least, and at this share of
 # those between the first and the last.
-_MOVES, _MIN_TIMES, _SEEN_SHARE = 0.5, 3, 0.5
+_MOVES, MIN_TIMES, _SEEN_SHARE = 0.5, 3, 0.5
 # What a network doubts more [share of the distance], or is less sure to see move in the mean, is of a kind that it does
 # not know.
 _MAX_DOUBT, _SURE = 0.06, 0.85
@@ -56,11 +56,10 @@ def bodies_shown(sightings: Sightings) -> np.ndarray:
     """Number of the body that each cell shows, from 1, 0 for none, the one of the most cells first, ``(T, h, w)``."""
     tracks: list[list[Sight]] = []
     for time in range(len(sightings.moves)):
-        said = _said(sightings, time)
-        cells = np.argwhere(sightings.moves[time] > _MOVES)
-        groups = agreeing(said[tuple(cells.T)], sightings.moves[time][tuple(cells.T)])
-        found = [(time, cells[group], np.median(said[tuple(cells[group].T)], axis=0)) for group in groups]
-        join(tracks, time, found)
+        moving = sightings.moves[time] > _MOVES
+        said, cells = _said(sightings, time, moving), np.argwhere(moving)
+        groups = agreeing(said, sightings.moves[time][moving])
+        join(tracks, time, [(time, cells[group], np.median(said[group], axis=0)) for group in groups])
     kept = [track for track in tracks if _is_known(track, sightings)]
     numbers = np.zeros(sightings.moves.shape, np.int16)
     for number, track in enumerate(sorted(kept, key=lambda track: -sum(len(cells) for _, cells, _ in track)), 1):
@@ -79,7 +78,7 @@ def _is_known(track: list[Sight], sightings: Sightings) -> bool:
         float(np.mean(np.concatenate([maps[time][tuple(cells.T)] for time, cells, _ in track])))
         for maps in (sightings.doubts, sightings.moves)
     )
-    return len(track) >= max(_MIN_TIMES, _SEEN_SHARE * seen) and doubts < _MAX_DOUBT and moves > _SURE
+    return len(track) >= max(MIN_TIMES, _SEEN_SHARE * seen) and doubts < _MAX_DOUBT and moves > _SURE
 
 
 def pixels_shown(silhouettes: np.ndarray, bodies: np.ndarray) -> np.ndarray:
@@ -122,13 +121,13 @@ def sights_under(sightings: Sightings, outlines: np.ndarray) -> Sights:
         doubt = sightings.doubts[time][cells[time]]
         # The better half speaks.
         good = doubt <= np.median(doubt)
-        said.append(np.median(_said(sightings, time)[cells[time]][good], axis=0))
+        said.append(np.median(_said(sightings, time, cells[time])[good], axis=0))
         doubts.append(float(doubt[good].mean()))
     both = np.array(said).reshape(len(seen), 3 + sightings.supports.shape[-1])
     relative = np.array(doubts) / max(float(np.median(doubts)), 1e-6) if doubts else np.zeros(0)
     return Sights(seen, both[:, :3], both[:, 3:], sightings.directions[seen], np.clip(relative, *_DOUBTS))
 
 
-def _said(sightings: Sightings, time: int) -> np.ndarray:
-    """Middle and supports that each cell tells, ``(h, w, 53)``."""
-    return np.concatenate([sightings.centers[time], sightings.supports[time]], axis=-1)
+def _said(sightings: Sightings, time: int, cells: np.ndarray) -> np.ndarray:
+    """Middle and supports that each of N cells tells, of a mask ``(h, w)``; ``(N, 53)``."""
+    return np.concatenate([sightings.centers[time][cells], sightings.supports[time][cells]], axis=-1)

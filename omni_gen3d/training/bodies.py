@@ -16,6 +16,7 @@ from omni_gen3d.motion.body_network import (
     Answer,
     BodyNetwork,
     at_cells,
+    heading_frames,
     mirrored_answer,
     mirrored_view,
     seen_by,
@@ -160,12 +161,11 @@ class _Shoot:
 
 def _nearly_level(camera_to_world: torch.Tensor, generator: torch.Generator) -> torch.Tensor:
     """Frames ahead, left and up in the world, in rows ``(B, 3, 3)``, as level as a floor is found."""
-    ahead = F.normalize(camera_to_world[:, :2, 2], dim=-1)
-    zero, one = torch.zeros_like(ahead[:, 0]), torch.ones_like(ahead[:, 0])
-    level = torch.stack([ahead[:, 0], ahead[:, 1], zero, -ahead[:, 1], ahead[:, 0], zero, zero, zero, one], -1)
-    roll, pitch = (_TILT * torch.randn(2, len(ahead), generator=generator, device=ahead.device)).unbind()
+    tilt = _TILT * torch.randn(2, len(camera_to_world), generator=generator, device=camera_to_world.device)
+    roll, pitch = tilt.unbind()
+    zero = torch.zeros_like(roll)
     skew = torch.stack([zero, zero, roll, zero, zero, pitch, -roll, -pitch, zero], -1)
-    return torch.linalg.matrix_exp(skew.unflatten(-1, (3, 3))) @ level.unflatten(-1, (3, 3))
+    return torch.linalg.matrix_exp(skew.unflatten(-1, (3, 3))) @ heading_frames(camera_to_world)
 
 
 def _height_seen(

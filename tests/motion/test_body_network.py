@@ -10,7 +10,7 @@ from omni_gen3d.motion.body_network import (
     Answer,
     BodyNetwork,
     at_cells,
-    heading_frame,
+    heading_frames,
     mirrored_answer,
     mirrored_view,
     see_bodies,
@@ -113,7 +113,7 @@ def test_height_is_that_over_the_floor(film: Film) -> None:
 
 def test_heading_is_level() -> None:
     """Whatever the pitch, the frame stands upright and looks where the camera does."""
-    frame = heading_frame(_camera(-2.0, 0.6, (0, 0, 1)))
+    frame = heading_frames(torch.from_numpy(_camera(-2.0, 0.6, (0, 0, 1)))[None])[0].numpy()
     np.testing.assert_allclose(frame @ frame.T, np.eye(3), atol=1e-12)
     np.testing.assert_allclose(frame[0], [np.cos(-2.0), np.sin(-2.0), 0], atol=1e-12)
     np.testing.assert_allclose(np.linalg.det(frame), 1)
