@@ -41,15 +41,15 @@ class Film:
         return len(self.pictures)
 
     def seen(self, points: np.ndarray, time: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Rows and columns [pixels, middles at whole numbers] of points ``(N, 3)``, and whether they lie in the picture
-        and at least 5 cm ahead, each ``(N,)``."""
+        """Rows and columns [pixels, middles at whole numbers] of points ``(..., 3)``, and whether they lie in the
+        picture and at least 5 cm ahead, each ``(...,)``."""
         matrix = self.cameras.world_to_camera[time].double().numpy()
         lens = self.cameras.intrinsics[time].double().numpy()
         local = points @ matrix[:3, :3].T + matrix[:3, 3]
-        depth = local[:, 2]
+        depth = local[..., 2]
         ahead = np.maximum(depth, 1e-3)
-        row = local[:, 1] / ahead * lens[1, 1] + lens[1, 2] - 0.5
-        column = local[:, 0] / ahead * lens[0, 0] + lens[0, 2] - 0.5
+        row = local[..., 1] / ahead * lens[1, 1] + lens[1, 2] - 0.5
+        column = local[..., 0] / ahead * lens[0, 0] + lens[0, 2] - 0.5
         height, width = self.pictures.shape[1:3]
         inside = (row > -0.5) & (row < height - 0.5) & (column > -0.5) & (column < width - 0.5)
         return row, column, inside & (depth > _NEAR_M)

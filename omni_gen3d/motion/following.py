@@ -11,9 +11,9 @@ from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
-from scipy.spatial.transform import Rotation
 
 from omni_gen3d.motion.film import Film
+from omni_gen3d.motion.forms import about_z
 
 # Blurs [pixels] from coarse to fine, and how often each is tried.
 _BLURS, _ITERATIONS = (4.0, 2.0, 1.0), (12, 8, 8)
@@ -66,7 +66,8 @@ def follow(film: Film, points: np.ndarray, reference: int, times: Sequence[int])
             aligner = _Aligner(film, time, points, centre, templates, pictures)
             states[time], errors[time] = min((aligner.descend(guess) for guess in guesses), key=lambda found: found[1])
             last, before = time, last
-    return Followed({time: _motion(state, centre) for time, state in states.items()}, errors)
+    motions = dict(zip(states, _motions(np.stack(list(states.values())), centre), strict=True))
+    return Followed(motions, errors)
 
 
 @dataclass(frozen=True)
@@ -82,40 +83,41 @@ class _Aligner:
 
     def descend(self, state: np.ndarray) -> tuple[np.ndarray, float]:
         """Reweighted Gauss-Newton from a turn and shift; where it ends, and its error."""
+        aside = _DIFFERENCE * np.eye(4, 3, -1)
         for level, iterations in enumerate(_ITERATIONS):
             for _ in range(iterations):
-                errors = self._errors(state, level)
+                errors, *moved = self._errors(state + aside, level)
                 weight = 1 / np.maximum(np.abs(errors), _LINEAR)
-                slopes = np.stack(
-                    [(self._errors(state + _DIFFERENCE * axis, level) - errors) / _DIFFERENCE for axis in np.eye(3)], 1
-                )
+                slopes = (np.stack(moved, 1) - errors[:, None]) / _DIFFERENCE
                 normal = slopes.T @ (slopes * weight[:, None]) + _DAMPING * len(errors) * np.eye(3)
                 step = np.clip(np.linalg.solve(normal, -slopes.T @ (weight * errors)), -_MAX_STEP, _MAX_STEP)
                 state = state + step
                 if np.abs(step).max() < _DONE:
                     break
-        errors, inside = self._compared(state, len(_BLURS) - 1)
+        errors, inside = self._compared(state[None], len(_BLURS) - 1)
         # What left the picture explains nothing.
         lost = inside.mean() < _MIN_INSIDE
         return state, _MAX_ERROR if lost else float(np.minimum(np.abs(errors[inside]), _MAX_ERROR).mean())
 
-    def _errors(self, state: np.ndarray, level: int) -> np.ndarray:
-        errors, inside = self._compared(state, level)
-        return np.where(inside[:, None], errors, 0.0).ravel()
+    def _errors(self, states: np.ndarray, level: int) -> np.ndarray:
+        """Of all colours of all points, of each of the states ``(S, 3)``, ``(S, 3 N)``."""
+        errors, inside = self._compared(states, level)
+        return np.where(inside[..., None], errors, 0.0).reshape(len(states), -1)
 
-    def _compared(self, state: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
-        motion = _motion(state, self.centre)
-        moved = self.points @ motion[:3, :3].T + motion[:3, 3]
+    def _compared(self, states: np.ndarray, level: int) -> tuple[np.ndarray, np.ndarray]:
+        motions = _motions(states, self.centre)
+        moved = self.points @ motions[:, :3, :3].transpose(0, 2, 1) + motions[:, None, :3, 3]
         colors, inside = sampled(self.film, self.time, moved, self.pictures[level])
         return colors - self.templates[level], inside
 
 
-def _motion(state: np.ndarray, centre: np.ndarray) -> np.ndarray:
-    """A turn about +Z through the centre and a shift along the floor, ``(4, 4)``."""
-    matrix = np.eye(4)
-    matrix[:3, :3] = Rotation.from_euler("z", state[0]).as_matrix()
-    matrix[:3, 3] = centre - matrix[:3, :3] @ centre + (state[1], state[2], 0.0)
-    return matrix
+def _motions(states: np.ndarray, centre: np.ndarray) -> np.ndarray:
+    """Turns about +Z through the centre and shifts along the floor, of states ``(S, 3)``, ``(S, 4, 4)``."""
+    matrices = np.tile(np.eye(4), (len(states), 1, 1))
+    matrices[:, :3, :3] = about_z(states[:, 0])
+    matrices[:, :3, 3] = centre - matrices[:, :3, :3] @ centre
+    matrices[:, :2, 3] += states[:, 1:]
+    return matrices
 
 
 def _blurred(film: Film, time: int, blur: float) -> np.ndarray:
@@ -123,7 +125,7 @@ def _blurred(film: Film, time: int, blur: float) -> np.ndarray:
 
 
 def sampled(film: Film, time: int, points: np.ndarray, picture: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Colours of a picture where points ``(N, 3)`` are seen, and whether they lie in it."""
+    """Colours of a picture where points ``(..., 3)`` are seen, and whether they lie in it."""
     row, column, inside = film.seen(points, time)
     colors = [ndimage.map_coordinates(picture[..., k], (row, column), order=1, mode="nearest") for k in range(3)]
-    return np.stack(colors, 1), inside
+    return np.stack(colors, -1), inside
