@@ -28,6 +28,8 @@ _MAX_COLOR_ERROR = 0.13
 # A thing is seen best in the middle of its way, unless more of it is seen elsewhere: all of it against nothing is worth
 # this share of the way.
 _WORTH_OF_SIGHT = 0.5
+# A thing of which less than this share stays within its outlines is not rigid.
+_STAYS = 0.5
 # What another time shows of a body is added where nothing is within so many radii.
 _APART = 3.0
 # So many times, all along a way, show what a body looks like.
@@ -89,7 +91,7 @@ def _rolling(ball: Ball, seen: dict[int, Gaussians], name: str, num_times: int, 
 
 
 def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.ndarray) -> MovingPart | None:
-    """A body that sightings tell of; None where nothing is seen of it."""
+    """A body that sightings tell of; None where nothing is seen of it, or it does not stay within what moves."""
     assert film.shown is not None, "outlines are known"
     times = sorted(body.to_world)
     shown = [times[i] for i in np.unique(np.linspace(0, len(times) - 1, _LOOKS).round().astype(int))]
@@ -103,7 +105,7 @@ def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.nda
     looked = {time: onto[time] for time in seen}
     # Other things may be before it then.
     moved = _within(moved_onto(seen, looked), looked, film, film.shown > 0)
-    if reference not in moved:
+    if reference not in moved or not _stays(moved, seen):
         return None
     look = body_of(moved, reference, _APART * float(seen[reference].scales.median()))
     hull = convex_hull(body.corners @ there[:3, :3].T + there[:3, 3])
@@ -113,13 +115,13 @@ def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.nda
 def _carved(
     seen: dict[int, Gaussians], name: str, link: float, num_times: int, film: Film, outlines: np.ndarray
 ) -> MovingPart | None:
-    """A rigid body that outlines carve; None where its way is not found."""
+    """A rigid body that outlines carve; None where its way is not found, or it does not stay within them."""
     found = onto_by_pictures(seen, film)
     if found is None:
         return None
     reference, onto = found
     moved = _within(moved_onto(_as_far(seen, onto, reference, film), onto), onto, film, outlines)
-    if reference not in moved:
+    if reference not in moved or not _stays(moved, seen):
         return None
     body = body_of(moved, reference, link)
     hull = carved_hull(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
@@ -183,3 +185,8 @@ def _within(
         for (time, gaussians), which in zip(moved.items(), np.split(kept, ends[:-1]), strict=True)
         if which.any()
     }
+
+
+def _stays(kept: dict[int, Gaussians], seen: dict[int, Gaussians]) -> bool:
+    """Whether most of what was seen of a thing stays within its outlines: else it is not rigid, or not on this way."""
+    return sum(map(len, kept.values())) >= _STAYS * sum(len(seen[time]) for time in kept)

@@ -1,7 +1,8 @@
-"""What a body looks like, straight from the film: its pixels, as far away as the body is.
+"""What moves, straight from the film: its pixels, as far away as it is.
 
 A decoder spends few Gaussians on a thing that is in a place only for a while, and a network's depth bends what is thin
-towards what lies behind it. Where the body is known, every pixel of it has its place.
+towards what lies behind it. Where the body is known, every pixel of it has its place; where it is not, a pixel near the
+edge is as far away as the nearest one whose depth can be believed.
 """
 
 from __future__ import annotations
@@ -34,25 +35,61 @@ def painted(body: Body, outlines: np.ndarray, film: Film, time: int) -> Gaussian
         time: Index.
     """
     assert film.sightings is not None, "a body was sighted"
-    inner = ndimage.binary_erosion(outlines[time])
+    pixels, step = _chosen(outlines[time])
+    eye, rays = _rays(film, time, pixels)
+    inside, beside = _within(body, time, eye, rays, film.sightings.depth[time][pixels])
+    good = beside < _BESIDE_M
+    rows, columns = pixels
+    return _drawn(film, time, (rows[good], columns[good]), inside[good], step)
+
+
+def as_filmed(film: Film, believed: np.ndarray, time: int) -> tuple[Gaussians, np.ndarray]:
+    """All that moves at a time, in the world, and the number of each Gaussian's thing, ``(N,)``.
+
+    Args:
+        film: With numbers of things, and sightings.
+        believed: Those numbers where the depth can be believed, else 0, shape ``(T, H, W)``; a thing that has none is
+            left out.
+        time: Index.
+    """
+    assert film.shown is not None and film.sightings is not None, "things and their depth are known"
+    nothing = np.zeros(0, np.int16)
+    drawn, numbers = [_drawn(film, time, (nothing, nothing), nothing, 1)], [nothing]
+    for number in np.unique(believed[time][believed[time] > 0]):
+        pixels, step = _chosen(film.shown[time] == number)
+        nearest = np.asarray(
+            ndimage.distance_transform_edt(believed[time] != number, return_distances=False, return_indices=True)
+        )
+        row, column = (index[pixels] for index in nearest)
+        drawn.append(_drawn(film, time, pixels, film.sightings.depth[time][row, column], step))
+        numbers.append(np.full(len(drawn[-1]), number, np.int16))
+    return Gaussians.joined(drawn), np.concatenate(numbers)
+
+
+def _chosen(outline: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:
+    """Rows and columns of pixels in an outline ``(H, W)`` that are drawn, and their distance from each other."""
+    inner = ndimage.binary_erosion(outline)
     # The rim mixes with what lies behind; what is thin is nothing but rim.
-    shown = inner if inner.sum() > outlines[time].sum() / 2 else outlines[time]
+    shown = inner if inner.sum() > outline.sum() / 2 else outline
     step = max(1, int(np.ceil(np.sqrt(shown.sum() / _MAX_GAUSSIANS))))
     rows, columns = np.nonzero(shown[step // 2 :: step, step // 2 :: step])
-    rows, columns = (step // 2 + step * index for index in (rows, columns))
+    return (step // 2 + step * rows, step // 2 + step * columns), step
 
+
+def _rays(film: Film, time: int, pixels: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
+    """Where the camera was, and the rays of N pixels from there for a depth of one, ``(N, 3)``, in the world."""
     cameras = film.cameras[[time]]
-    lens = cameras.intrinsics[0].double()
     turn = cameras.world_to_camera[0, :3, :3].double().numpy()
-    eye = cameras.positions[0].double().numpy()
-    rays = pixel_rays(lens, *outlines.shape[1:]).numpy()[rows, columns] @ turn
-    depth = film.sightings.depth[time][rows, columns]
-    inside, beside = _within(body, time, eye, rays, depth)
-    good = beside < _BESIDE_M
-    depth, rays = inside[good], rays[good]
-    colors = film.pictures[time][rows[good], columns[good]] / 2 + 0.5
+    rays = pixel_rays(cameras.intrinsics[0].double(), *film.pictures.shape[1:3]).numpy()[pixels]
+    return cameras.positions[0].double().numpy(), rays @ turn
+
+
+def _drawn(film: Film, time: int, pixels: tuple[np.ndarray, np.ndarray], depth: np.ndarray, step: int) -> Gaussians:
+    """Gaussians of N pixels that are ``step`` apart, at depths ``(N,)``."""
+    eye, rays = _rays(film, time, pixels)
     count = len(depth)
-    radius = torch.from_numpy(_RADIUS * step * depth / float(lens[0, 0])).float()
+    colors = film.pictures[time][pixels] / 2 + 0.5
+    radius = torch.from_numpy(_RADIUS * step * depth / float(film.cameras.intrinsics[time, 0, 0])).float()
     quats = torch.zeros(count, 4)
     quats[:, 0] = 1.0
     return Gaussians(

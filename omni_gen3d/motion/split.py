@@ -17,6 +17,7 @@ from scipy import ndimage
 
 from omni_gen3d.mesh.sampling import spread_cameras
 from omni_gen3d.motion.film import Film
+from omni_gen3d.motion.painting import as_filmed
 from omni_gen3d.motion.placing import believed_things
 from omni_gen3d.motion.sighted import bodies_shown, pixels_shown
 from omni_gen3d.motion.sightings import Sightings
@@ -43,7 +44,8 @@ class Split:
 
     Attributes:
         static: What stands still, each attribute the median over the times at which it does.
-        moving: What is somewhere only for a while, one set a time; a set may be empty.
+        moving: What is somewhere only for a while, one set a time; a set may be empty. Straight from the film where
+            its depth is known.
         things: Of each of those the number of the thing that the film shows there, 0 where it shows none, each
             ``(N,)``; None where the camera moved, or nothing was filmed.
         film: What was filmed; None where nothing was.
@@ -107,10 +109,15 @@ def split_sequence(
     # What is there for a short time only and nowhere at rest belongs to what moves beside it.
     moving |= alive & ~has_place
     static = _median(frames, at_rest, torch.nonzero(has_place).ravel())
+    left = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True))
+    numbers = None if things is None else tuple(one[which].numpy() for one, which in zip(things, moving, strict=True))
+    if filmed is not None and filmed.shown is not None and filmed.sightings is not None:
+        believed = believed_things(filmed.shown, filmed.sightings.depth, filmed)
+        left, numbers = zip(*(as_filmed(filmed, believed, time) for time in range(len(filmed))), strict=True)
     return Split(
         static,
-        tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True)),
-        None if things is None else tuple(one[which].numpy() for one, which in zip(things, moving, strict=True)),
+        left,
+        numbers,
         filmed,
         None if filmed is None or shown is None else _witnessed(static.means, filmed, depths[:, 0], shown),
     )

@@ -1,4 +1,4 @@
-"""A sighted body is painted with the film's pixels, each where its depth says, but within the body."""
+"""What moves is painted with the film's pixels, each where its depth says, but within the body where that is known."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from scipy.spatial import ConvexHull
 from omni_gen3d.geometry import look_at, sh_dc_to_rgb
 from omni_gen3d.motion.embodied import Body
 from omni_gen3d.motion.film import Film
-from omni_gen3d.motion.painting import painted
+from omni_gen3d.motion.painting import as_filmed, painted
 from omni_gen3d.motion.sightings import DIRECTIONS, Sightings
 from omni_gen3d.types import Cameras
 
@@ -73,3 +73,25 @@ def test_elsewhere_nothing_is_painted() -> None:
     """Rays that pass a body show nothing of it."""
     film, outline = _film(3.0)
     assert len(painted(_body(), np.roll(outline, 40, axis=2), film, 0)) == 0
+
+
+def test_what_no_body_is_known_of_lies_where_the_film_shows_it() -> None:
+    """Two things in one picture: each pixel at its depth and in its colour; at edges where the estimate falls off to
+    what is behind, as deep as the nearest believed pixel; a thing that has none is left out."""
+    film, outline = _film(3.0)
+    assert film.shown is not None and film.sightings is not None
+    left = outline & (np.arange(WIDTH) < WIDTH // 2)
+    film.shown[left], film.shown[:, :4, :6] = 7, 9
+    rim = outline & ~np.roll(outline, (2, 2), axis=(1, 2))
+    film.sightings.depth[rim] = 8.0
+    believed = np.where(outline & ~rim, film.shown, 0)
+    look, numbers = as_filmed(film, believed, 0)
+    assert set(numbers) == {1, 7} and len(numbers) == len(look)
+    depth = (
+        look.means.double() @ film.cameras.world_to_camera[0, 2, :3].double() + film.cameras.world_to_camera[0, 2, 3]
+    )
+    assert torch.allclose(depth, torch.full_like(depth, 3.0), atol=1e-4)
+    assert torch.allclose(sh_dc_to_rgb(look.sh[:, 0]), torch.tensor([0.0, 0.8, 0.0]), atol=1e-5)
+    row, column, _ = film.seen(look.means.double().numpy(), 0)
+    assert (film.shown[0, np.rint(row).astype(int), np.rint(column).astype(int)] == numbers).all()
+    assert len(as_filmed(film, np.zeros_like(believed), 0)[0]) == 0

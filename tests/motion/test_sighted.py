@@ -220,12 +220,13 @@ def test_sightings_of_windows_are_joined():
 
 def _wagon_world(moving_world, noise: float):
     world = moving_world("fading", 0.5)
-    drawn = [render(frame, world.cameras[[0]]).color[0] for frame in world.sequence.frames]
-    pictures = 2 * torch.stack(drawn) - 1
+    drawn = [render(frame, world.cameras[[0]]) for frame in world.sequence.frames]
+    pictures = 2 * torch.stack([seen.color[0] for seen in drawn]) - 1
+    depth = np.stack([seen.median_depth[0].numpy() for seen in drawn if seen.median_depth is not None])
     film = Film(pictures.numpy(), world.cameras[[0] * len(drawn)])
     corners = world.truth.mesh.vertices.astype(np.float64)
     sightings, _ = _sightings(film, [(corners, world.truth.to_world)], noise)
-    return world, pictures.permute(3, 0, 1, 2), sightings
+    return world, pictures.permute(3, 0, 1, 2), replace(sightings, depth=depth)
 
 
 def test_a_sighted_wagon_is_one_part(moving_world):
