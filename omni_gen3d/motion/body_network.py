@@ -48,7 +48,7 @@ class BodyNetwork(ModelMixin, ConfigMixin):
     cells of four by four pixels, with self-attention at 1/16 of the resolution."""
 
     @register_to_config
-    def __init__(self, channels: tuple[int, ...] = (32, 56, 80, 96), num_attention_layers: int = 2) -> None:
+    def __init__(self, channels: tuple[int, ...] = (40, 80, 112, 128), num_attention_layers: int = 3) -> None:
         super().__init__()
         self.stem = nn.Conv2d(4 * _INPUTS, channels[0], 3, padding=1)
         self.encode = nn.ModuleList([ResidualBlock(c) for c in channels])

@@ -18,7 +18,7 @@ NETWORKS: dict[str, tuple[type[torch.nn.Module], tuple[str, ...]]] = {
     "tokenizer": (AutoencoderKLCosmos, ()),
     "depth": (DepthNetwork, ()),
     "diffusion": (CosmosTransformer3DModel, (".attn2.",)),
-    "decoder": (MiniDecoder, ()),
+    "decoder": (MiniDecoder, ("blocks.",)),
     "bodies": (BodyNetwork, ()),
 }
 
