@@ -15,7 +15,7 @@ from omni_gen3d.motion.bodies import body_of, moved_onto, part_of, points_of
 from omni_gen3d.motion.carving import carved_hull, stay_within
 from omni_gen3d.motion.embodied import Body, body_under
 from omni_gen3d.motion.film import Film
-from omni_gen3d.motion.following import follow
+from omni_gen3d.motion.following import Follower
 from omni_gen3d.motion.limbs import limbs_shown
 from omni_gen3d.motion.painting import painted
 from omni_gen3d.motion.sighted import MIN_TIMES
@@ -147,7 +147,7 @@ def _seen_best(seen: dict[int, Gaussians]) -> int:
 def onto_by_pictures(seen: dict[int, Gaussians], film: Film) -> tuple[int, dict[int, np.ndarray]] | None:
     """The time at which it is seen best, and the motions onto it at the times at which the film shows it there."""
     reference, times = _seen_best(seen), sorted(seen)
-    followed = follow(film, points_of(seen[reference]), reference, times)
+    followed = Follower(film).follow(points_of(seen[reference]), reference, times)
     onto = {
         time: np.linalg.inv(motion)
         for time, motion in followed.motions.items()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache, partial
 
 import numpy as np
 from scipy import ndimage
@@ -18,6 +19,8 @@ from omni_gen3d.motion.forms import about_z
 # Blurs [pixels] from coarse to fine, and how often each is tried.
 _BLURS, _ITERATIONS = (4.0, 2.0, 1.0), (12, 8, 8)
 _MAX_POINTS = 700
+# So many blurred pictures are kept: those of 17 times, and some.
+_KEPT = 64
 # The parameters are a turn [rad] and a shift [m]: the step of their differences, and the farthest step of a descent.
 _DIFFERENCE, _MAX_STEP, _DONE = 0.01, 0.15, 5e-4
 # Errors of colour count linearly beyond this, and no more beyond that [of 2].
@@ -41,33 +44,40 @@ class Followed:
     errors: dict[int, float]
 
 
-def follow(film: Film, points: np.ndarray, reference: int, times: Sequence[int]) -> Followed:
-    """Follow points on a thing outwards from the time at which they were seen best.
+class Follower:
+    """Follows things through one film, whose blurred pictures it keeps while they are few."""
 
-    Args:
-        film: What was filmed.
-        points: On the side that the camera sees at the reference time, in the world, shape ``(N, 3)``.
-        reference: Index of that time.
-        times: At which it is wanted, ascending, the reference among them.
-    """
-    points = points[:: max(1, -(-len(points) // _MAX_POINTS))]
-    centre = (points.min(0) + points.max(0)) / 2
-    templates = [sampled(film, reference, points, _blurred(film, reference, blur))[0] for blur in _BLURS]
-    states = {reference: np.zeros(3)}
-    errors = {reference: 0.0}
-    at = list(times).index(reference)
-    for path in (times[at + 1 :], list(times[:at])[::-1]):
-        last, before = reference, None
-        for time in path:
-            pictures = [_blurred(film, time, blur) for blur in _BLURS]
-            guesses = [states[last]]
-            if before is not None:
-                guesses.append(states[last] + (states[last] - states[before]) * (time - last) / (last - before))
-            aligner = _Aligner(film, time, points, centre, templates, pictures)
-            states[time], errors[time] = min((aligner.descend(guess) for guess in guesses), key=lambda found: found[1])
-            last, before = time, last
-    motions = dict(zip(states, _motions(np.stack(list(states.values())), centre), strict=True))
-    return Followed(motions, errors)
+    def __init__(self, film: Film) -> None:
+        self.film = film
+        self._blurred = lru_cache(_KEPT)(partial(_blurred, film))
+
+    def follow(self, points: np.ndarray, reference: int, times: Sequence[int]) -> Followed:
+        """Follow points on a thing outwards from the time at which they were seen best.
+
+        Args:
+            points: On the side that the camera sees at the reference time, in the world, shape ``(N, 3)``.
+            reference: Index of that time.
+            times: At which it is wanted, ascending, the reference among them.
+        """
+        points = points[:: max(1, -(-len(points) // _MAX_POINTS))]
+        centre = (points.min(0) + points.max(0)) / 2
+        templates = [sampled(self.film, reference, points, self._blurred(reference, blur))[0] for blur in _BLURS]
+        states = {reference: np.zeros(3)}
+        errors = {reference: 0.0}
+        at = list(times).index(reference)
+        for path in (times[at + 1 :], list(times[:at])[::-1]):
+            last, before = reference, None
+            for time in path:
+                pictures = [self._blurred(time, blur) for blur in _BLURS]
+                guesses = [states[last]]
+                if before is not None:
+                    guesses.append(states[last] + (states[last] - states[before]) * (time - last) / (last - before))
+                aligner = _Aligner(self.film, time, points, centre, templates, pictures)
+                found = [aligner.descend(guess) for guess in guesses]
+                states[time], errors[time] = min(found, key=lambda one: one[1])
+                last, before = time, last
+        motions = dict(zip(states, _motions(np.stack(list(states.values())), centre), strict=True))
+        return Followed(motions, errors)
 
 
 @dataclass(frozen=True)

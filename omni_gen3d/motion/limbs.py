@@ -13,7 +13,7 @@ from scipy import ndimage
 from scipy.spatial import KDTree
 
 from omni_gen3d.motion.film import Film
-from omni_gen3d.motion.following import follow, sampled
+from omni_gen3d.motion.following import Follower, sampled
 
 # So many bodies at most, each fitted so often anew to the points that it explains best, at every second time.
 MAX_LIMBS, _ROUNDS, _EVERY = 2, 2, 2
@@ -41,13 +41,14 @@ def limbs_shown(
         times: At which the thing is seen, ascending, the reference among them.
         outlines: Of the thing, shape ``(T, H, W)``, bool.
     """
-    numbers = moving_together(film, points, reference, times)
+    follower = Follower(film)
+    numbers = moving_together(follower, points, reference, times)
     shown = np.zeros(outlines.shape, np.int16)
     bodies = np.unique(numbers[numbers > 0])
     if len(bodies) == 0 or (len(bodies) == 1 and (numbers > 0).all()):
         shown[outlines] = 1
         return shown
-    ways = {body: follow(film, points[numbers == body], reference, times).motions for body in bodies}
+    ways = {body: follower.follow(points[numbers == body], reference, times).motions for body in bodies}
     ways[0] = {time: np.eye(4) for time in times}
     for time in times:
         # A pixel shows the body that the nearest point is of.
@@ -63,10 +64,10 @@ def limbs_shown(
     return shown
 
 
-def moving_together(film: Film, points: np.ndarray, reference: int, times: Sequence[int]) -> np.ndarray:
+def moving_together(follower: Follower, points: np.ndarray, reference: int, times: Sequence[int]) -> np.ndarray:
     """Number of the body that each point moves with, from 1, or 0 where it stays, ``(N,)``; see ``limbs_shown``."""
     some = sorted({*times[::_EVERY], reference})
-    patch = _Patch(film, points, reference, some)
+    patch = _Patch(follower.film, points, reference, some)
     # First what stays, then each body.
     ways = [{time: np.eye(4) for time in some}]
     errors = [patch.errors(ways[0])]
@@ -74,14 +75,14 @@ def moving_together(film: Film, points: np.ndarray, reference: int, times: Seque
         new = patch.largest(np.min(errors, axis=0) > _UNEXPLAINED) if ways[1:] else errors[0] > _MOVES
         if new.sum() < _MIN_POINTS:
             break
-        ways.append(follow(film, points[new], reference, some).motions)
+        ways.append(follower.follow(points[new], reference, some).motions)
         errors.append(patch.errors(ways[-1]))
         for _ in range(_ROUNDS):
             nearest = np.argmin(errors, axis=0)
             for body in range(1, len(errors)):
                 own = nearest == body
                 if own.sum() >= _MIN_POINTS:
-                    ways[body] = follow(film, points[own], reference, some).motions
+                    ways[body] = follower.follow(points[own], reference, some).motions
                     errors[body] = patch.errors(ways[body])
     return _merged(points, ways, np.stack(errors))
 

@@ -10,7 +10,7 @@ import torch
 
 from omni_gen3d.geometry import intrinsics_from_fov, look_at, matrix_to_quat
 from omni_gen3d.motion.film import Film, join_films
-from omni_gen3d.motion.following import follow
+from omni_gen3d.motion.following import Follower
 from omni_gen3d.motion.hulls import collider_hulls
 from omni_gen3d.motion.placing import believed_things
 from omni_gen3d.motion.scene import dynamic_scene
@@ -85,7 +85,7 @@ def test_a_thing_is_followed_by_its_colours(moving_world, turn: float):
     to_world = world.truth.to_world
     local = (wagon - to_world[middle, :3, 3]) @ to_world[middle, :3, :3]
     seen = wagon[(local[:, 0] < -0.34) | (local[:, 2] > 0.22)]
-    followed = follow(film, seen, middle, range(len(drawn)))
+    followed = Follower(film).follow(seen, middle, range(len(drawn)))
     for time, motion in followed.motions.items():
         true = to_world[time] @ np.linalg.inv(to_world[middle])
         off = seen.mean(0) @ (motion - true)[:3, :3].T + (motion - true)[:3, 3]

@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from omni_gen3d.motion.film import Film
+from omni_gen3d.motion.following import Follower
 from omni_gen3d.motion.limbs import limbs_shown, moving_together
 from omni_gen3d.types import Cameras
 
@@ -55,7 +56,7 @@ def test_each_point_moves_with_its_body(two_squares) -> None:
     """Nine of ten points between and on the squares are told right, and those of the wall stay."""
     film, bodies, outlines = two_squares
     pixels = np.argwhere(outlines[REFERENCE])[::2]
-    found = moving_together(film, points_of(pixels), REFERENCE, range(TIMES))
+    found = moving_together(Follower(film), points_of(pixels), REFERENCE, range(TIMES))
     assert same_bodies(found, bodies[REFERENCE][tuple(pixels.T)]) > 0.9
 
 
@@ -73,4 +74,4 @@ def test_one_square_is_one_body(two_squares) -> None:
     """Of points that all move alike none is of another body."""
     film, bodies, _ = two_squares
     pixels = np.argwhere(bodies[REFERENCE] == 1)
-    assert set(moving_together(film, points_of(pixels), REFERENCE, range(TIMES))) == {1}
+    assert set(moving_together(Follower(film), points_of(pixels), REFERENCE, range(TIMES))) == {1}
