@@ -13,7 +13,9 @@ from scipy.spatial import ConvexHull
 from omni_gen3d.geometry import intrinsics_from_fov, look_at
 from omni_gen3d.motion.embodied import Body, body_under
 from omni_gen3d.motion.film import Film, join_films
+from omni_gen3d.motion.filmed import outlined_parts
 from omni_gen3d.motion.joining import with_same_numbers
+from omni_gen3d.motion.painting import as_filmed
 from omni_gen3d.motion.scene import assemble_scene, dynamic_scene
 from omni_gen3d.motion.scoring import score_parts
 from omni_gen3d.motion.sighted import SIGHTED, bodies_shown, pixels_shown
@@ -207,6 +209,23 @@ def test_numbers_go_on_in_the_next_window():
     assert second.things[0][2] == SIGHTED + 3
     assert second.film is not None and second.film.shown is not None
     assert second.film.shown[3, 15, 5] == SIGHTED + 1 and second.film.shown[3, 15, 85] == SIGHTED + 3
+
+
+def test_what_does_not_stay_within_its_outlines_is_no_body():
+    """A box, and the same of which the film shows one half and the other in turn: then nothing of it stays."""
+    places = np.column_stack([np.full(TIMES, 3.0), np.linspace(-0.6, 0.6, TIMES), np.full(TIMES, 0.3)])
+    film = _film()
+    sightings, shown = _sightings(film, [(_UNIT_BOX * (0.8, 0.8, 0.6), _poses(places))], noise=0.0)
+    halves = shown.copy()
+    for time, outline in enumerate(halves):
+        columns = np.flatnonzero(outline.any(0))
+        outline[:, np.array_split(columns, 2)[time % 2]] = 0
+    for outlines, count in ((shown, 1), (halves, 0)):
+        filmed = Film(film.pictures, film.cameras, outlines, sightings)
+        seen = {time: as_filmed(filmed, outlines, time)[0] for time in range(TIMES)}
+        parts, left = outlined_parts(seen, "part", 0.1, TIMES, filmed, outlines == 1)
+        assert len(parts) == count
+        assert sum(map(len, left.values())) == (0 if count else sum(map(len, seen.values())))
 
 
 def test_sightings_of_windows_are_joined():
