@@ -105,7 +105,7 @@ def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.nda
     looked = {time: onto[time] for time in seen}
     # Other things may be before it then.
     moved = _within(moved_onto(seen, looked), looked, film, film.shown > 0)
-    if reference not in moved or not _stays(moved, seen):
+    if reference not in moved or not _stays(moved, seen, looked):
         return None
     look = body_of(moved, reference, _APART * float(seen[reference].scales.median()))
     hull = convex_hull(body.corners @ there[:3, :3].T + there[:3, 3])
@@ -121,7 +121,7 @@ def _carved(
         return None
     reference, onto = found
     moved = _within(moved_onto(_as_far(seen, onto, reference, film), onto), onto, film, outlines)
-    if reference not in moved or not _stays(moved, seen):
+    if reference not in moved or not _stays(moved, seen, onto):
         return None
     body = body_of(moved, reference, link)
     hull = carved_hull(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
@@ -187,6 +187,6 @@ def _within(
     }
 
 
-def _stays(kept: dict[int, Gaussians], seen: dict[int, Gaussians]) -> bool:
+def _stays(kept: dict[int, Gaussians], seen: dict[int, Gaussians], times: Iterable[int]) -> bool:
     """Whether most of what was seen of a thing stays within its outlines: else it is not rigid, or not on this way."""
-    return sum(map(len, kept.values())) >= _STAYS * sum(len(seen[time]) for time in kept)
+    return sum(map(len, kept.values())) >= _STAYS * sum(len(seen[time]) for time in times)
