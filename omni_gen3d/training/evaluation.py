@@ -70,8 +70,10 @@ from omni_gen3d.video.trajectories import TRAJECTORY_NAMES
 MAX_SCENES = 1024
 MIN_CLASSIFIER_ACCURACY = 0.95
 _DIVERSITY_PROMPTS = 16
-_SCENES_PER_BATCH = 8
+# How many scenes are made at once; on a CPU six took more than 23 GB.
+_SCENES_AT_ONCE = {"cuda": 8, "cpu": 1}
 _PICTURES_PER_CHUNK = 64
+_SHEET_ROWS = 8
 _SHEET_TRAJECTORY = TRAJECTORY_NAMES.index("right")
 _MEANINGS = {
     "fidelity_psnr_db": "renders of the Gaussians against the RGB decoder, far half of six trajectories, from text",
@@ -146,19 +148,20 @@ class _Evaluation:
         self.generator = world_generator(seed, "heldout", device)
         self.rng = np.random.default_rng(seed)
         self.tally, self.watch = Tally(), _Stopwatch(device)
-        self.sheets: dict[str, torch.Tensor] = {}
+        self.sheets: dict[str, list[torch.Tensor]] = {}
         self.prompts: list[str] = []
 
     def in_bfloat16(self) -> torch.autocast:
         return torch.autocast(self.device.type, torch.bfloat16, enabled=self.device.type == "cuda")
 
     def heldout_batches(self, scenes: int, focal_range: tuple[float, float]) -> Iterator[tuple[Views, Clips]]:
-        """Held-out worlds and their pictures, made 64 at a time, handed out 8 at a time."""
+        """Held-out worlds and their pictures, made 64 at a time, handed out as many at a time as the device takes."""
+        step = _SCENES_AT_ONCE[self.device.type]
         for begin in range(0, scenes, _PICTURES_PER_CHUNK):
             count = min(_PICTURES_PER_CHUNK, scenes - begin)
             views, clips = sample_pictures(count, self.height, self.width, self.generator, focal_range)
-            for first in range(0, count, _SCENES_PER_BATCH):
-                part = slice(first, min(first + _SCENES_PER_BATCH, count))
+            for first in range(0, count, step):
+                part = slice(first, min(first + step, count))
                 yield views[part], clips[part]
 
     def generate(self, first: FirstFrames) -> tuple[Scenes, dict[str, torch.Tensor], torch.Tensor]:
@@ -171,6 +174,11 @@ class _Evaluation:
         with self.watch("render", count):
             drawn = draw_trajectories(kept, scenes)
         return scenes, kept, drawn
+
+    def _show(self, sheet: str, rows: torch.Tensor) -> None:
+        """Put the first scenes on a sheet, rows ``(B, 4, 3, H, W)``."""
+        shown = self.sheets.setdefault(sheet, [])
+        shown += rows[: _SHEET_ROWS - len(shown)]
 
     def _student(self, *args: torch.Tensor) -> torch.Tensor:
         with self.in_bfloat16():
@@ -201,7 +209,7 @@ class _Evaluation:
             renders.append(shown[:, 0, 0])
             frames.append(made.teacher[:, 0, :, 0])
             far = made.teacher[:, _SHEET_TRAJECTORY, :, -1], shown[:, _SHEET_TRAJECTORY, -1]
-            self.sheets.setdefault("text.png", torch.stack([frames[-1], renders[-1], *far], 1).flatten(0, 1))
+            self._show("text.png", torch.stack([frames[-1], renders[-1], *far], 1))
         asked = Attributes(*(torch.cat([getattr(part, group) for part in wanted]) for group in GROUPS))
         return asked, torch.cat(renders), torch.cat(frames)
 
@@ -218,7 +226,7 @@ class _Evaluation:
                 add_ceilings(self.tally, self.model, first, views, clips, self.num_frames, self.generator)
             shown = drawn.permute(0, 1, 2, 5, 3, 4)
             far = ends[:, _SHEET_TRAJECTORY], shown[:, _SHEET_TRAJECTORY, -1]
-            self.sheets.setdefault("image.png", torch.stack([pictures, shown[:, 0, 0], *far], 1).flatten(0, 1))
+            self._show("image.png", torch.stack([pictures, shown[:, 0, 0], *far], 1))
 
     def seed_distances(self, features_of: Callable[[torch.Tensor], torch.Tensor]) -> dict[str, float]:
         """Of the first prompts; see ``ceilings.seed_distances``."""
@@ -301,7 +309,7 @@ def evaluate_mini(
     figures, in_renders = measure(tested)
     if out is not None:
         for name, pictures in tested.sheets.items():
-            write_contact_sheet(pictures, out / name, columns=4)
+            write_contact_sheet(torch.cat(pictures), out / name, columns=4)
     figures |= {"peak_memory_gib": _peak_memory_gib(place), "seconds_total": time.perf_counter() - began}
     told = {
         "classifier": {
