@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import numpy as np
 import torch
@@ -94,8 +94,7 @@ def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.nda
     """A body that sightings tell of; None where nothing is seen of it, or it does not stay within what moves."""
     assert film.shown is not None, "outlines are known"
     times = sorted(body.to_world)
-    shown = [times[i] for i in np.unique(np.linspace(0, len(times) - 1, _LOOKS).round().astype(int))]
-    seen = {time: painted(body, outlines, film, time) for time in shown}
+    seen = {time: painted(body, outlines, film, time) for time in _some(times)}
     seen = {time: gaussians for time, gaussians in seen.items() if len(gaussians) >= _MIN_SEEN}
     if not seen:
         return None
@@ -120,8 +119,9 @@ def _carved(
     if found is None:
         return None
     reference, onto = found
-    moved = _within(moved_onto(_as_far(seen, onto, reference, film), onto), onto, film, outlines)
-    if reference not in moved or not _stays(moved, seen, onto):
+    looked = {time: onto[time] for time in sorted({*_some(sorted(onto)), reference})}
+    moved = _within(moved_onto(_as_far(seen, looked, reference, film), looked), onto, film, outlines)
+    if reference not in moved or not _stays(moved, seen, looked):
         return None
     body = body_of(moved, reference, link)
     hull = carved_hull(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
@@ -172,6 +172,11 @@ def _as_far(
         factor = float(np.median(np.linalg.norm(then, axis=1)) / np.median(found))
         placed[time] = transform_gaussians(gaussians, torch.eye(3), (1 - factor) * eye, factor)
     return placed
+
+
+def _some(times: Sequence[int]) -> list[int]:
+    """Those of the times that show what a body looks like."""
+    return [times[i] for i in np.unique(np.linspace(0, len(times) - 1, _LOOKS).round().astype(int))]
 
 
 def _within(
