@@ -104,7 +104,7 @@ def _sighted(body: Body, name: str, num_times: int, film: Film, outlines: np.nda
     looked = {time: onto[time] for time in seen}
     # Other things may be before it then.
     moved = _within(moved_onto(seen, looked), looked, film, film.shown > 0)
-    if reference not in moved or not _stays(moved, seen, looked):
+    if reference not in moved:
         return None
     look = body_of(moved, reference, _APART * float(seen[reference].scales.median()))
     hull = convex_hull(body.corners @ there[:3, :3].T + there[:3, 3])
@@ -121,7 +121,7 @@ def _carved(
     reference, onto = found
     looked = {time: onto[time] for time in sorted({*_some(sorted(onto)), reference})}
     moved = _within(moved_onto(_as_far(seen, looked, reference, film), looked), onto, film, outlines)
-    if reference not in moved or not _stays(moved, seen, looked):
+    if reference not in moved:
         return None
     body = body_of(moved, reference, link)
     hull = carved_hull(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
@@ -182,16 +182,14 @@ def _some(times: Sequence[int]) -> list[int]:
 def _within(
     moved: dict[int, Gaussians], onto: dict[int, np.ndarray], film: Film, outlines: np.ndarray
 ) -> dict[int, Gaussians]:
-    """What stays within the outlines when it moves as the thing does; the rest is not of it."""
+    """What stays within the outlines when it moves as the thing does; the rest is not of it. Nothing, where most does
+    not: then the thing is not rigid, or not on this way."""
     kept = stay_within(points_of(Gaussians.joined(list(moved.values()))), onto, film, outlines)
+    if kept.sum() < _STAYS * len(kept):
+        return {}
     ends = np.cumsum([len(gaussians) for gaussians in moved.values()])
     return {
         time: gaussians[torch.from_numpy(np.flatnonzero(which))]
         for (time, gaussians), which in zip(moved.items(), np.split(kept, ends[:-1]), strict=True)
         if which.any()
     }
-
-
-def _stays(kept: dict[int, Gaussians], seen: dict[int, Gaussians], times: Iterable[int]) -> bool:
-    """Whether most of what was seen of a thing stays within its outlines: else it is not rigid, or not on this way."""
-    return sum(map(len, kept.values())) >= _STAYS * sum(len(seen[time]) for time in times)

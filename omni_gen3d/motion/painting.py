@@ -40,7 +40,8 @@ def painted(body: Body, outlines: np.ndarray, film: Film, time: int) -> Gaussian
     inside, beside = _within(body, time, eye, rays, film.sightings.depth[time][pixels])
     good = beside < _BESIDE_M
     rows, columns = pixels
-    return _drawn(film, time, (rows[good], columns[good]), inside[good], step)
+    depth = inside[good]
+    return _drawn(film, time, (rows[good], columns[good]), eye + rays[good] * depth[:, None], depth, step)
 
 
 def as_filmed(film: Film, believed: np.ndarray, time: int) -> tuple[Gaussians, np.ndarray]:
@@ -54,14 +55,16 @@ def as_filmed(film: Film, believed: np.ndarray, time: int) -> tuple[Gaussians, n
     """
     assert film.shown is not None and film.sightings is not None, "things and their depth are known"
     nothing = np.zeros(0, np.int16)
-    drawn, numbers = [_drawn(film, time, (nothing, nothing), nothing, 1)], [nothing]
+    drawn, numbers = [_drawn(film, time, (nothing, nothing), np.zeros((0, 3)), nothing, 1)], [nothing]
     for number in np.unique(believed[time][believed[time] > 0]):
         pixels, step = _chosen(film.shown[time] == number)
         nearest = np.asarray(
             ndimage.distance_transform_edt(believed[time] != number, return_distances=False, return_indices=True)
         )
         row, column = (index[pixels] for index in nearest)
-        drawn.append(_drawn(film, time, pixels, film.sightings.depth[time][row, column], step))
+        depth = film.sightings.depth[time][row, column]
+        eye, rays = _rays(film, time, pixels)
+        drawn.append(_drawn(film, time, pixels, eye + rays * depth[:, None], depth, step))
         numbers.append(np.full(len(drawn[-1]), number, np.int16))
     return Gaussians.joined(drawn), np.concatenate(numbers)
 
@@ -84,16 +87,17 @@ def _rays(film: Film, time: int, pixels: tuple[np.ndarray, np.ndarray]) -> tuple
     return cameras.positions[0].double().numpy(), rays @ turn
 
 
-def _drawn(film: Film, time: int, pixels: tuple[np.ndarray, np.ndarray], depth: np.ndarray, step: int) -> Gaussians:
-    """Gaussians of N pixels that are ``step`` apart, at depths ``(N,)``."""
-    eye, rays = _rays(film, time, pixels)
+def _drawn(
+    film: Film, time: int, pixels: tuple[np.ndarray, np.ndarray], places: np.ndarray, depth: np.ndarray, step: int
+) -> Gaussians:
+    """Gaussians of N pixels that are ``step`` apart, at places ``(N, 3)`` in the world and depths ``(N,)``."""
     count = len(depth)
     colors = film.pictures[time][pixels] / 2 + 0.5
     radius = torch.from_numpy(_RADIUS * step * depth / float(film.cameras.intrinsics[time, 0, 0])).float()
     quats = torch.zeros(count, 4)
     quats[:, 0] = 1.0
     return Gaussians(
-        means=torch.from_numpy(eye + rays * depth[:, None]).float(),
+        means=torch.from_numpy(places).float(),
         quats=quats,
         scales=radius[:, None].expand(-1, 3).contiguous(),
         opacities=torch.full((count,), _OPACITY),

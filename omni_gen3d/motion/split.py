@@ -109,11 +109,14 @@ def split_sequence(
     # What is there for a short time only and nowhere at rest belongs to what moves beside it.
     moving |= alive & ~has_place
     static = _median(frames, at_rest, torch.nonzero(has_place).ravel())
-    left = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True))
-    numbers = None if things is None else tuple(one[which].numpy() for one, which in zip(things, moving, strict=True))
-    if filmed is not None and filmed.shown is not None and filmed.sightings is not None:
-        believed = believed_things(filmed.shown, filmed.sightings.depth, filmed)
+    if filmed is not None and shown is not None and filmed.sightings is not None:
+        believed = believed_things(shown, filmed.sightings.depth, filmed)
         left, numbers = zip(*(as_filmed(filmed, believed, time) for time in range(len(filmed))), strict=True)
+    else:
+        left = tuple(frame[torch.nonzero(which).ravel()] for frame, which in zip(frames, moving, strict=True))
+        numbers = None
+        if things is not None:
+            numbers = tuple(one[which].numpy() for one, which in zip(things, moving, strict=True))
     return Split(
         static,
         left,
