@@ -8,6 +8,7 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
+from torch import nn
 
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.training.clips import FOCAL_RANGE, Pool, sample_pictures, to_bytes
@@ -29,16 +30,18 @@ _FILL_SHARE = 0.15
 # What chunks of pictures show, in turn. A mover is seen at one of a few times.
 _Shown = Literal["rooms", "movers", "objects", "rooms as photographed"]
 _ROOMS: tuple[_Shown, ...] = ("rooms", "movers")
-_ROOMS_AND_OBJECTS: tuple[_Shown, ...] = ("objects", "rooms", "objects", "movers", "objects", "rooms") * 2 + (
+_ROOMS_AND_OBJECTS: tuple[_Shown, ...] = ("objects", "rooms", "objects", "movers", "objects", "movers") * 2 + (
     "objects", "rooms as photographed", "objects", "movers", "objects", "rooms",
 )  # fmt: skip
 _MOVING_TIMES = 5
 # How much more a pixel of what moves counts: there are few, and colliders are made of them.
 _MOVING_WEIGHT = 4.0
-# Candidates for the depth of a pixel; the width of their Laplace distributions in log depth; and where a second one
-# begins, so that it has its own way to go, and how unlikely.
-_NUM_MODES, _MODE_WIDTH, _SECOND_OFFSET, _SECOND_LOGIT = 2, 0.05, 0.15, -2.0
+_NUM_ATTENTION_LAYERS = 6
+# Candidates for the depth of a pixel, and the width of their Laplace distributions in log depth.
+_NUM_MODES, _MODE_WIDTH = 2, 0.05
 _UNKNOWN_CAMERA_SHARE = 0.3
+# Pictures as they were rendered: what films and decoded videos look like.
+_UNDISTURBED_SHARE = 0.25
 # Pictures that have no colour, as old and industrial cameras take them.
 _GREY_SHARE = 0.1
 _SCALES = (0.35, 0.5, 0.7)  # to which some batches are shrunk and brought back
@@ -83,22 +86,24 @@ def picture_movers(count: int, height: int, width: int, generator: torch.Generat
     return render_times(views, torch.eye(4, device=device).repeat(count, 1, 1, 1), times, height, width)
 
 
-def with_candidates(trained: DepthNetwork) -> DepthNetwork:
-    """A network of one candidate with a second one, unlikely at first, so that it says what it said."""
-    network = DepthNetwork(trained.config["channels"], trained.config["num_attention_layers"], _NUM_MODES)
-    state = trained.state_dict()
-    weight, bias = state["depth_head.weight"], state["depth_head.bias"]
-    state["depth_head.weight"] = torch.cat([weight, weight, torch.zeros_like(weight)])
-    state["depth_head.bias"] = torch.cat([bias, bias + _SECOND_OFFSET, torch.full_like(bias, _SECOND_LOGIT)])
-    network.load_state_dict(state)
+def deepened(trained: DepthNetwork, num_attention_layers: int) -> DepthNetwork:
+    """A network with more attention layers, which at first hand on what they get, so that it says what it said."""
+    network = DepthNetwork(trained.config["channels"], num_attention_layers, trained.num_modes)
+    known = len(trained.attention)
+    for block in network.attention[known:]:
+        for layer in (block.proj, block.mlp[-1]):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+    network.load_state_dict(network.state_dict() | trained.state_dict())
     return network
 
 
 def _network_to_train(resume: Path | None) -> DepthNetwork:
     if resume is None:
-        return DepthNetwork(num_modes=_NUM_MODES)
+        return DepthNetwork(num_attention_layers=_NUM_ATTENTION_LAYERS, num_modes=_NUM_MODES)
     trained = load_network(DepthNetwork, resume)
-    network = with_candidates(trained) if trained.num_modes == 1 else trained
+    shallow = len(trained.attention) < _NUM_ATTENTION_LAYERS
+    network = deepened(trained, _NUM_ATTENTION_LAYERS) if shallow else trained
     return network.train().requires_grad_(True)
 
 
@@ -120,8 +125,8 @@ def depth_error(candidates: torch.Tensor, logits: torch.Tensor, target: torch.Te
 def train_depth(
     config: TrainingConfig, host: Host, out: Path, resume: Path | None, objects: Path | None = None
 ) -> None:
-    """Train depth and field of view: ``depth_error``, in which what moves counts more, + L1 of the gradients of log
-    depth, and L1 of the log tangent of half the field of view on the pictures whose rays are withheld.
+    """Train depth and field of view: ``depth_error``, in which what moves counts more, + L1 of each picture's mean log
+    depth, of its gradients, and of the log tangent of half the field of view on the pictures whose rays are withheld.
 
     Args:
         objects: Folder of ``train fetch-assets``: half of the pictures then show rooms of real objects, and some of
@@ -195,17 +200,24 @@ def train_depth(
         )
         unknown = torch.rand(config.batch_size, device=host.device) < _UNKNOWN_CAMERA_SHARE
         rays = ray_image(batch["intrinsics"], config.height, config.width) * (~unknown)[:, None, None, None]
+        untouched = torch.rand(config.batch_size, 1, 1, 1, device=host.device) < _UNDISTURBED_SHARE
+        pictures = torch.where(untouched, rgb.float() / 255, disturb(rgb.float() / 255))
         with torch.autocast(host.device.type, torch.bfloat16):
-            candidates, logits, tangent = propose(disturb(rgb.float() / 255) * 2 - 1, rays)
+            candidates, logits, tangent = propose(pictures * 2 - 1, rays)
         target = depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()
         weight = 1 + (_MOVING_WEIGHT - 1) * moving
         error = (depth_error(candidates, logits, target) * weight).sum() / weight.sum()
         log_depth = likeliest(candidates, logits)
         true_tangent = config.width / 2 / batch["intrinsics"][:, 0, 0]
         fov_error = ((tangent.clamp(min=1e-3) / true_tangent).log().abs() * unknown).sum() / unknown.sum().clamp(min=1)
-        loss = error + 0.5 * gradient_difference(log_depth[:, None], target[:, None]) + 0.2 * fov_error
-        figures = {"log_depth_l1": (log_depth - target).abs().mean().detach(), "log_tangent_l1": fov_error.detach()}
-        return loss, figures | {"depth_error": error.detach()}
+        scale_error = (log_depth - target).mean((1, 2)).abs().mean()
+        loss = error + scale_error + 0.5 * gradient_difference(log_depth[:, None], target[:, None]) + 0.2 * fov_error
+        return loss, {
+            "log_depth_l1": (log_depth - target).abs().mean().detach(),
+            "log_scale_l1": scale_error.detach(),
+            "log_tangent_l1": fov_error.detach(),
+            "depth_error": error.detach(),
+        }
 
     def evaluate() -> dict[str, float]:
         pictures, true = validation.rgb[:, :, 0], validation.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
@@ -217,6 +229,7 @@ def train_depth(
         of_movers, _ = predict(movers.clips.rgb[:, :, 0], moving_rays)
         true = movers.clips.depth[:, 0].clamp(MIN_DEPTH_M, MAX_DEPTH_M)
         moving_error = (((of_movers.exp() - true).abs() / true) * movers.moving[:, 0]).sum()
+        scale_error = (of_movers - true.log()).flatten(1).median(1).values.abs().mean()
         fov_error = (tangent.atan() - (config.width / 2 / validation.intrinsics[:, 0, 0]).atan()).abs().mean() * 2
         figures = {}
         if of_objects is not None:
@@ -227,6 +240,7 @@ def train_depth(
         return figures | {
             "absrel": float(relative),
             "moving_absrel": float(moving_error / movers.moving.sum().clamp(min=1)),
+            "scale_error": float(scale_error),
             "fov_error_deg": float(torch.rad2deg(fov_error)),
         }
 

@@ -100,15 +100,20 @@ def test_latents_can_be_kept(trained, tmp_path, monkeypatch):
         tokenizer.train_tokenizer(config, HOST, tmp_path / "none", None, keep_latents=True)
 
 
-def test_depth_of_one_candidate_gains_another():
-    """At first the network says what it said; the error of one candidate is the L1 of log depth, of two the nearer's
-    wherever it is sure of them."""
+def test_a_deepened_depth_network_says_what_it_said():
+    torch.manual_seed(0)
+    picture, rays = torch.rand(2, 3, 16, 32) * 2 - 1, torch.rand(2, 2, 16, 32)
+    shallow = DepthNetwork(channels=(16, 32), num_attention_layers=1, num_modes=2)
+    deep = depth.deepened(shallow, 3)
+    assert (deep.config["num_attention_layers"], deep.config["num_modes"]) == (3, 2)
+    assert torch.equal(shallow(picture, rays)[0], deep(picture, rays)[0])
+
+
+def test_error_of_candidates():
+    """Of one candidate the L1 of log depth, of two the nearer's wherever it is sure of them."""
     torch.manual_seed(0)
     picture, rays = torch.rand(2, 3, 16, 32) * 2 - 1, torch.rand(2, 2, 16, 32)
     one = DepthNetwork(channels=(16, 32), num_attention_layers=1)
-    two = depth.with_candidates(one)
-    assert two.config["num_modes"] == 2
-    assert torch.equal(one(picture, rays)[0], two(picture, rays)[0])
     target = torch.randn(2, 16, 32)
     candidates, logits, _ = one.candidates(picture, rays)
     torch.testing.assert_close(depth.depth_error(candidates, logits, target), (candidates[:, 0] - target).abs())
