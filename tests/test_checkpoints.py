@@ -154,14 +154,20 @@ def test_one_file_needs_no_index(network, tmp_path):
 
 
 def test_trained_networks_are_shipped(toy_weights, tmp_path):
-    """All networks shrink, the diffusion network's attention to the text to six bits; a second time changes nothing."""
+    """All networks shrink, attention to six bits; a second time changes nothing."""
     sizes = ship_weights(toy_weights, tmp_path)
     assert sizes.keys() == NETWORKS.keys()
     for name, size in sizes.items():
         assert 0 < size < sum(file.stat().st_size for file in (toy_weights / name).iterdir())
-    stored = load_file(tmp_path / "diffusion" / FILE)
-    six = {name for name, value in stored.items() if value.dtype == torch.uint8}
-    assert six == {f"transformer_blocks.0.attn2.to_{part}.weight" for part in ("q", "k", "v", "out.0")}
+    six = {
+        name: {part for part, value in load_file(tmp_path / name / FILE).items() if value.dtype == torch.uint8}
+        for name in ("depth", "diffusion", "bodies")
+    }
+    assert six["depth"] == {f"attention.0.mlp.{part}.weight" for part in (0, 2)}, "the others are small here"
+    assert six["diffusion"] == {
+        f"transformer_blocks.0.attn{which}.to_{part}.weight" for which in (1, 2) for part in ("q", "k", "v", "out.0")
+    }
+    assert not six["bodies"]
     before = digest_folder(tmp_path)
     ship_weights(tmp_path, tmp_path)
     assert digest_folder(tmp_path) == before

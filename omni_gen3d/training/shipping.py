@@ -16,8 +16,8 @@ from omni_gen3d.video.depth import DepthNetwork
 # The mini model's networks, and the parts of names by which those of their weights are known that take six bits.
 NETWORKS: dict[str, tuple[type[torch.nn.Module], tuple[str, ...]]] = {
     "tokenizer": (AutoencoderKLCosmos, ()),
-    "depth": (DepthNetwork, ()),
-    "diffusion": (CosmosTransformer3DModel, (".attn2.",)),
+    "depth": (DepthNetwork, ("attention.",)),
+    "diffusion": (CosmosTransformer3DModel, (".attn1.", ".attn2.")),
     "decoder": (MiniDecoder, ("blocks.",)),
     "bodies": (BodyNetwork, ()),
 }
