@@ -36,9 +36,9 @@ _WORLDS_AT_ONCE = 64  # whose candidates are looked through together; bounds the
 _GLANCE = (7, 11)  # rays of a quick look, rows and columns
 _GLANCE_TANGENT = (0.36, 0.66)  # their spread to each side: a 16:9 picture of 67 degrees
 
-# Shots drawn at once. On a GPU one number for pictures and clips (four of 17 frames), so that a compiler meets one
-# shape; a processor's cache holds one.
-_SHOTS_AT_ONCE = {"cuda": 68, "cpu": 1}
+# Shots drawn at once, and rays of each. On a GPU one number for pictures and clips (four of 17 frames), so that a
+# compiler meets one shape; a processor's cache holds a part of one.
+_SHOTS_AT_ONCE, _RAYS_AT_ONCE = {"cuda": 68, "cpu": 1}, {"cuda": 1 << 30, "cpu": 1 << 14}
 
 _paint_rays = shading.paint_rays
 _locate_rays = raycast.first_hit
@@ -128,12 +128,14 @@ def render_shots(
     centers = pixel_offsets(height, width, 1, device)
     samples = pixel_offsets(height, width, supersample, device)
     rgb, depth, found = [], [], []
-    at_once = _SHOTS_AT_ONCE[device.type]
+    at_once, rays = _SHOTS_AT_ONCE[device.type], _RAYS_AT_ONCE[device.type]
     for begin in range(0, count, at_once):
         # A compiled kernel knows one batch: the last one is filled up with its last shot.
         index = torch.arange(begin, begin + at_once, device=device).clamp(max=count - 1)
         part, cameras, focal = worlds[index], camera_to_world[index, None], focal_px[index]
-        color = _paint_rays(part.solids, part.paint, cameras, samples, focal)
+        color = torch.cat(
+            [_paint_rays(part.solids, part.paint, cameras, some, focal) for some in samples.split(rays)], 2
+        )
         color = color.reshape(-1, 1, height, supersample, width, supersample, 3).mean((3, 5))
         rgb.append(color.permute(0, 4, 1, 2, 3))
         directions = raycast.ray_directions(cameras[:, :, :3, :3], centers, focal)
