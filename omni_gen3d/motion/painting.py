@@ -36,7 +36,8 @@ def painted(body: Body, outlines: np.ndarray, film: Film, time: int) -> Gaussian
     """
     assert film.sightings is not None, "a body was sighted"
     pixels, step = _chosen(outlines[time])
-    eye, rays = _rays(film, time, pixels)
+    eye, rays = _rays(film, time)
+    rays = rays[pixels]
     inside, beside = _within(body, time, eye, rays, film.sightings.depth[time][pixels])
     good = beside < _BESIDE_M
     rows, columns = pixels
@@ -54,6 +55,7 @@ def as_filmed(film: Film, believed: np.ndarray, time: int) -> tuple[Gaussians, n
         time: Index.
     """
     assert film.shown is not None and film.sightings is not None, "things and their depth are known"
+    eye, rays = _rays(film, time)
     nothing = np.zeros(0, np.int16)
     drawn, numbers = [_drawn(film, time, (nothing, nothing), np.zeros((0, 3)), nothing, 1)], [nothing]
     for number in np.unique(believed[time][believed[time] > 0]):
@@ -63,8 +65,7 @@ def as_filmed(film: Film, believed: np.ndarray, time: int) -> tuple[Gaussians, n
         )
         row, column = (index[pixels] for index in nearest)
         depth = film.sightings.depth[time][row, column]
-        eye, rays = _rays(film, time, pixels)
-        drawn.append(_drawn(film, time, pixels, eye + rays * depth[:, None], depth, step))
+        drawn.append(_drawn(film, time, pixels, eye + rays[pixels] * depth[:, None], depth, step))
         numbers.append(np.full(len(drawn[-1]), number, np.int16))
     return Gaussians.joined(drawn), np.concatenate(numbers)
 
@@ -79,11 +80,11 @@ def _chosen(outline: np.ndarray) -> tuple[tuple[np.ndarray, np.ndarray], int]:
     return (step // 2 + step * rows, step // 2 + step * columns), step
 
 
-def _rays(film: Film, time: int, pixels: tuple[np.ndarray, np.ndarray]) -> tuple[np.ndarray, np.ndarray]:
-    """Where the camera was, and the rays of N pixels from there for a depth of one, ``(N, 3)``, in the world."""
+def _rays(film: Film, time: int) -> tuple[np.ndarray, np.ndarray]:
+    """Where the camera was, and the rays of all pixels from there for a depth of one, ``(H, W, 3)``, in the world."""
     cameras = film.cameras[[time]]
     turn = cameras.world_to_camera[0, :3, :3].double().numpy()
-    rays = pixel_rays(cameras.intrinsics[0].double(), *film.pictures.shape[1:3]).numpy()[pixels]
+    rays = pixel_rays(cameras.intrinsics[0].double(), *film.pictures.shape[1:3]).numpy()
     return cameras.positions[0].double().numpy(), rays @ turn
 
 

@@ -8,7 +8,6 @@ from typing import Literal
 
 import torch
 import torch.nn.functional as F
-from torch import nn
 
 from omni_gen3d.checkpoints import load_network
 from omni_gen3d.training.clips import FOCAL_RANGE, Pool, sample_pictures, to_bytes
@@ -89,12 +88,12 @@ def picture_movers(count: int, height: int, width: int, generator: torch.Generat
 def deepened(trained: DepthNetwork, num_attention_layers: int) -> DepthNetwork:
     """A network with more attention layers, which at first hand on what they get, so that it says what it said."""
     network = DepthNetwork(trained.config["channels"], num_attention_layers, trained.num_modes)
-    known = len(trained.attention)
-    for block in network.attention[known:]:
-        for layer in (block.proj, block.mlp[-1]):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
-    network.load_state_dict(network.state_dict() | trained.state_dict())
+    silent = {
+        name: torch.zeros_like(value)
+        for name, value in network.attention.state_dict(prefix="attention.").items()
+        if name.endswith(("proj.weight", "proj.bias", "mlp.2.weight", "mlp.2.bias"))
+    }
+    network.load_state_dict(network.state_dict() | silent | trained.state_dict())
     return network
 
 
