@@ -200,7 +200,8 @@ def train_depth(
         unknown = torch.rand(config.batch_size, device=host.device) < _UNKNOWN_CAMERA_SHARE
         rays = ray_image(batch["intrinsics"], config.height, config.width) * (~unknown)[:, None, None, None]
         untouched = torch.rand(config.batch_size, 1, 1, 1, device=host.device) < _UNDISTURBED_SHARE
-        pictures = torch.where(untouched, rgb.float() / 255, disturb(rgb.float() / 255))
+        rendered = rgb.float() / 255
+        pictures = torch.where(untouched, rendered, disturb(rendered))
         with torch.autocast(host.device.type, torch.bfloat16):
             candidates, logits, tangent = propose(pictures * 2 - 1, rays)
         target = depth.clamp(MIN_DEPTH_M, MAX_DEPTH_M).log()

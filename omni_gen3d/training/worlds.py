@@ -127,11 +127,13 @@ def render_shots(
     count, device = len(worlds), camera_to_world.device
     centers = pixel_offsets(height, width, 1, device)
     samples = pixel_offsets(height, width, supersample, device)
+    compiled = _paint_rays is not shading.paint_rays
     rgb, depth, found = [], [], []
     at_once, rays = _SHOTS_AT_ONCE[device.type], _RAYS_AT_ONCE[device.type]
     for begin in range(0, count, at_once):
+        end = begin + at_once
         # A compiled kernel knows one batch: the last one is filled up with its last shot.
-        index = torch.arange(begin, begin + at_once, device=device).clamp(max=count - 1)
+        index = torch.arange(begin, end if compiled else min(end, count), device=device).clamp(max=count - 1)
         part, cameras, focal = worlds[index], camera_to_world[index, None], focal_px[index]
         color = torch.cat(
             [_paint_rays(part.solids, part.paint, cameras, some, focal) for some in samples.split(rays)], 2
